@@ -1,0 +1,142 @@
+"""Alternating runs: every contestant once, then every contestant again.
+
+A disk has moods (its cache fills, a neighbour wakes up). Taking turns lets each of them hit
+everyone alike, which makes ratios within one benchmark worth quoting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mda_writers.bench.contestants import CONTESTANTS
+from mda_writers.bench.machine import describe_machine
+from mda_writers.bench.options import BenchOptions
+from mda_writers.bench.result import BenchResult, Measurement
+from mda_writers.bench.scenarios import SCENARIOS, Case, cases_of
+
+
+class Turn(NamedTuple):
+    """One contestant's turn."""
+
+    scenario: str
+    case: Case
+    contestant: str
+
+
+def run_bench(
+    options: BenchOptions, *, progress: Callable[[str], None] = lambda text: None
+) -> BenchResult:
+    """Measure, and return everything that was measured.
+
+    Parameters
+    ----------
+    options
+        What to measure.
+    progress
+        Called with a line before each turn and after it.
+
+    Raises
+    ------
+    ValueError
+        A scenario or contestant that does not exist; the text lists those that do.
+    """
+    _check_names(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    result = BenchResult(machine=describe_machine(options.out))
+    turns = list(_turns(options, result))
+    for i, turn in enumerate(turns, 1):
+        head = f"{i}/{len(turns)} {turn.scenario} {turn.case.n_frames} x {turn.contestant}"
+        progress(head)
+        measurement = run_turn(turn, options)
+        result.measurements.append(measurement)
+        progress(f"{head}: {measurement.error or f'{measurement.mb_per_s:.0f} MB/s'}")
+    return result
+
+
+def run_turn(turn: Turn, options: BenchOptions) -> Measurement:
+    """Return one measurement of a fresh process; what it wrote is gone afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="bench-", dir=options.out))
+    # What the previous turn left to be written back would be paid for by this one.
+    if hasattr(os, "sync"):
+        os.sync()
+    time.sleep(options.idle_s)
+    try:
+        return _child(turn, options, path)
+    except (subprocess.SubprocessError, ValueError) as error:
+        return _failed(turn, error)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _child(turn: Turn, options: BenchOptions, path: Path) -> Measurement:
+    words = {
+        "scenario": turn.scenario,
+        "contestant": turn.contestant,
+        "shape": turn.case.shape,
+        "n": turn.case.n_frames,
+        "path": str(path),
+        "budget_s": options.budget_s,
+        "warm": options.warm_memory,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "mda_writers.bench.child", json.dumps(words)],
+        capture_output=True,
+        text=True,
+        timeout=options.timeout_s,
+        check=True,
+    )
+    # Peers print too; ours is the last line.
+    return Measurement.from_dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _failed(turn: Turn, error: Exception) -> Measurement:
+    """Return a measurement that says in one line why there is none."""
+    lines = getattr(error, "stderr", None) or str(error)
+    text = lines.decode() if isinstance(lines, bytes) else lines
+    return Measurement(
+        scenario=turn.scenario,
+        contestant=turn.contestant,
+        shape=turn.case.shape,
+        n_planned=turn.case.n_frames,
+        error=text.strip().splitlines()[-1],
+    )
+
+
+def _turns(options: BenchOptions, result: BenchResult) -> Iterator[Turn]:
+    """Yield the turns in order, and note in `result` who takes none."""
+    for name in options.scenarios:
+        scenario = SCENARIOS[name]
+        wanted = options.only or scenario.contestants
+        able = [one for one in wanted if _is_able(one, result)]
+        for _ in range(options.runs):
+            for case in cases_of(scenario, options):
+                yield from (Turn(name, case, one) for one in able)
+
+
+def _is_able(name: str, result: BenchResult) -> bool:
+    contestant = CONTESTANTS[name]
+    if reason := contestant.available():
+        result.unavailable[name] = reason
+        return False
+    result.stores_metadata[name] = contestant.keeps_metadata
+    return True
+
+
+def _check_names(options: BenchOptions) -> None:
+    _check("scenario", options.scenarios, SCENARIOS)
+    _check("contestant", options.only, CONTESTANTS)
+
+
+def _check(kind: str, names: tuple[str, ...], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"No {kind} named {name!r}. There are: {', '.join(known)}.")

@@ -1,0 +1,118 @@
+"""The named situations to be measured, each one question about speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mda_writers.bench.options import BenchOptions
+
+GIB = 2**30
+BYTES_PER_PIXEL = 2
+"""Every scenario writes uint16, the type of nearly every scientific camera."""
+
+OURS = ("bigtiff", "omezarr")
+PEERS = (
+    "pymmcore-tiff",
+    "pymmcore-tensorstore",
+    "ome-writers-tifffile",
+    "ome-writers-zarr",
+    "ome-writers-tensorstore",
+    "ome-writers-acquire",
+    "acquire",
+    "acquire-sharded",
+    "ndtiff",
+    "tifffile",
+    "tensorstore",
+    "zarr-python",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A number of frames of one shape."""
+
+    shape: tuple[int, int]
+    n_frames: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame."""
+        return self.shape[0] * self.shape[1] * BYTES_PER_PIXEL
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A question, the cases that answer it, and who takes part by default."""
+
+    question: str
+    cases: tuple[Case, ...]
+    contestants: tuple[str, ...] = ("bare", *OURS, *PEERS)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "large": Scenario(
+        "How close to the disk are 2048 x 2048 frames?",
+        (Case((2048, 2048), 2 * GIB // (2048 * 2048 * 2)),),
+    ),
+    "unaligned": Scenario(
+        "What does a frame cost whose bytes do not fill whole blocks?",
+        (Case((1200, 1200), 2 * GIB // (1200 * 1200 * 2)),),
+    ),
+    "small": Scenario(
+        "How many small frames a second, with their metadata?",
+        (Case((128, 128), 100_000),),
+    ),
+    "memory": Scenario(
+        "Do memory and time per frame grow with the length of the run?",
+        (Case((128, 128), 1_000), Case((128, 128), 200_000)),
+        ("bare", *OURS, "ndtiff", "tifffile", "acquire-sharded"),
+    ),
+    "compressed": Scenario(
+        "How fast are compressed chunks?",
+        (Case((2048, 2048), 2 * GIB // (2048 * 2048 * 2)),),
+        (
+            "bare",
+            "omezarr-lz4",
+            "omezarr-zstd",
+            "pymmcore-tensorstore",
+            "ome-writers-zarr-lz4",
+            "ome-writers-zarr-zstd",
+            "ome-writers-tensorstore-lz4",
+            "ome-writers-tensorstore-zstd",
+            "ome-writers-acquire-lz4",
+            "ome-writers-acquire-zstd",
+        ),
+    ),
+    "pyramid": Scenario(
+        "What do three resolution levels cost?",
+        (Case((2048, 2048), 2 * GIB // (2048 * 2048 * 2)),),
+        ("bare", "omezarr", "omezarr-3-levels"),
+    ),
+    "record": Scenario(
+        "How fast is the whole way, from the demo camera's buffer to the disk?",
+        (Case((2048, 2048), 2 * GIB // (2048 * 2048 * 2)),),
+        (
+            "bare",
+            "camera",
+            "record-bigtiff",
+            "output-bigtiff",
+            "record-omezarr",
+            "output-omezarr",
+            "output-pymmcore-tiff",
+            "output-path-tiff",
+            "output-path-zarr",
+        ),
+    ),
+}
+
+
+def cases_of(scenario: Scenario, options: BenchOptions) -> tuple[Case, ...]:
+    """Return the scenario's cases with the user's shape and size in place of its own."""
+    return tuple(_adapted(case, options) for case in scenario.cases)
+
+
+def _adapted(case: Case, options: BenchOptions) -> Case:
+    shape = options.shape or case.shape
+    if options.n_bytes is None:
+        return Case(shape, case.n_frames)
+    return Case(shape, max(1, options.n_bytes // Case(shape, 1).frame_bytes))

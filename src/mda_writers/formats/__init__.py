@@ -1,0 +1,1 @@
+"""How each format is written and read; one file a format."""

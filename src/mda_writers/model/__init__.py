@@ -1,0 +1,1 @@
+"""Nouns: what a recording consists of. No files, no threads."""

@@ -1,0 +1,119 @@
+"""What a recording looks like on disk: its images, their axes, and what a pixel means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+AXES = ("t", "c", "z")
+"""The axes within one image (OME's T, C, Z); every other axis makes images of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of an image: an optical configuration seen by one camera."""
+
+    name: str
+    group: str = ""
+    camera: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLayout:
+    """One image of a recording: a position, a grid tile, or a camera of another size.
+
+    Attributes
+    ----------
+    key : str
+        A safe, unique name: in file names, in the sidecar and in ``position_arrays``.
+    name : str
+        The name that the user gave, unchanged.
+    index : dict
+        The indices that choose this image within the run, for example ``{"p": 1, "g": 3}``.
+    sizes : dict
+        Axis → number of planes, slowest first, in the order in which planes lie on disk.
+    frame_shape : tuple of int
+        ``(y, x)``, or ``(y, x, 3)`` for colour.
+    dtype : str
+        numpy's name of the pixel type.
+    channels : tuple of Channel
+        As many as ``sizes["c"]`` (one, where there is no such axis).
+    growing : bool
+        Whether the number of planes is unknown; `sizes` then tells those seen so far.
+    frames_planned : int or None
+        How many frames the plan holds for this image; None when unknown.
+    position_um : tuple of float or None
+        The planned stage position ``(x, y, z)`` in µm, as far as the plan names it.
+    file : str
+        The file's or folder's name, relative to the recording's folder.
+    """
+
+    key: str
+    name: str
+    index: dict[str, int]
+    sizes: dict[str, int]
+    frame_shape: tuple[int, ...]
+    dtype: str
+    channels: tuple[Channel, ...] = ()
+    growing: bool = False
+    frames_planned: int | None = None
+    position_um: tuple[float | None, float | None, float | None] | None = None
+    file: str = ""
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame."""
+        return prod(self.frame_shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def planes(self) -> int:
+        """Planes in the image's box, planned or not."""
+        return prod(self.sizes.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the frames that are planned for this image."""
+        planned = self.planes if self.frames_planned is None else self.frames_planned
+        return planned * self.frame_bytes
+
+    @property
+    def dim_sizes(self) -> dict[str, int]:
+        """Every axis with its size, as ``new_array`` takes them (``s`` for colour samples)."""
+        return {**self.sizes, **dict(zip("yxs", self.frame_shape, strict=False))}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What all images of a recording have in common, and the images.
+
+    Sizes are in µm and seconds; None (or an empty text) where the microscope did not say.
+    """
+
+    images: tuple[ImageLayout, ...] = ()
+    pixel_size_um: float | None = None
+    z_step_um: float | None = None
+    time_interval_s: float | None = None
+    started: str = ""
+    cameras: tuple[str, ...] = ()
+    bit_depth: int | None = None
+    objective: str = ""
+    magnification: float | None = None
+    axis_order: str = ""
+    plate: dict[str, object] = field(default_factory=dict)
+
+    def image(self, key: str) -> ImageLayout:
+        """Return the image of that key."""
+        for image in self.images:
+            if image.key == key:
+                return image
+        raise KeyError(key)
+
+    @property
+    def frames_planned(self) -> int | None:
+        """Frames of the whole plan; None when the plan has no known length."""
+        planned = [image.frames_planned for image in self.images]
+        if not planned or None in planned:
+            return None
+        return sum(n for n in planned if n is not None)

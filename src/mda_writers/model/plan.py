@@ -1,0 +1,167 @@
+"""Which images a sequence of events will make, and how many frames each of them holds."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import product
+from typing import TYPE_CHECKING
+
+import useq
+
+from mda_writers.model.layout import AXES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from useq import MDAEvent, MDASequence
+
+ImageIndex = tuple[tuple[str, int], ...]
+"""The part of an event's index that chooses an image: every axis but t, c, z and cam."""
+
+
+@dataclass(slots=True)
+class PlannedImage:
+    """What the plan says about one image, before cameras and frames are known.
+
+    `sizes` holds the axes t, c, z as far as the plan uses them, slowest first; `indices` the
+    planned places where the plan leaves some out, and None where it fills the whole box.
+    """
+
+    image_index: ImageIndex
+    name: str
+    sizes: dict[str, int]
+    channels: dict[int, tuple[str, str]] = field(default_factory=dict)
+    position_um: tuple[float | None, float | None, float | None] | None = None
+    indices: set[tuple[int, ...]] | None = None
+
+
+def image_index(index: Mapping[str, int]) -> ImageIndex:
+    """Return the part of `index` that chooses an image."""
+    chosen = [(axis, i) for axis, i in index.items() if axis not in ("t", "c", "z", "cam")]
+    return tuple(sorted(chosen)) if len(chosen) > 1 else tuple(chosen)
+
+
+def repeated(chosen: ImageIndex, times: int) -> ImageIndex:
+    """Return the image for a frame whose place was filled `times` times before.
+
+    useq itself can ask for several frames at one index (a time plan under a time plan). None of
+    them may destroy another, so each repetition has images of its own.
+    """
+    return chosen if times == 0 else (*chosen, ("repeat", times))
+
+
+def is_open_ended(sequence: MDASequence) -> bool:
+    """Whether `sequence` only stands for events of unknown number and shape.
+
+    pymmcore-plus hands such a placeholder to handlers when it runs a list or an iterator of
+    events. Its class is private there, so it is known by its name.
+    """
+    return any(c.__name__ == "GeneratorMDASequence" for c in type(sequence).__mro__)
+
+
+def planned_images(sequence: MDASequence) -> list[PlannedImage]:
+    """Return the images that `sequence` will make, in order of acquisition.
+
+    Raises
+    ------
+    ValueError
+        If the sequence holds no events at all.
+    """
+    if not sequence.used_axes:
+        raise ValueError(
+            "The sequence is empty: it has no channels, positions, z planes or time points. "
+            "Give it at least one, for example channels=['FITC']."
+        )
+    if _fills_its_box(sequence):
+        return list(_boxes(sequence))
+    # a copy: autofocus plans remember what they yielded, and the run must not notice us
+    events = image_events(sequence.model_copy(deep=True))
+    return list(_from_events(events, sequence.axis_order))
+
+
+def image_events(events: Iterable[MDAEvent]) -> Iterator[MDAEvent]:
+    """Return the events that take an image; autofocus and other actions take none."""
+    return (e for e in events if isinstance(e.action, useq.AcquireImage))
+
+
+def _fills_its_box(sequence: MDASequence) -> bool:
+    """Whether every combination of indices is acquired, as far as that is plain to see.
+
+    The number of tiles of a grid depends on the field of view, and ``sizes`` may remember an
+    older one: grids are asked for their events.
+    """
+    if sequence.grid_plan is not None or any(p.sequence for p in sequence.stage_positions):
+        return False
+    return all(
+        c.acquire_every == 1 and (c.do_stack or sequence.z_plan is None) for c in sequence.channels
+    )
+
+
+def _boxes(sequence: MDASequence) -> Iterator[PlannedImage]:
+    """Return one full box an image, without iterating over what may be a million events."""
+    sizes = {axis: n for axis, n in sequence.sizes.items() if n}
+    outer = [axis for axis in sizes if axis not in AXES]
+    channels = {i: (c.config, c.group) for i, c in enumerate(sequence.channels)}
+    positions = list(sequence.stage_positions)
+    for indices in product(*(range(sizes[axis]) for axis in outer)):
+        index = dict(zip(outer, indices, strict=True))
+        position = positions[index["p"]] if "p" in index else None
+        yield PlannedImage(
+            image_index=image_index(index),
+            name=image_name(index, getattr(position, "name", None)),
+            sizes={axis: n for axis, n in sizes.items() if axis in AXES},
+            channels=channels,
+            position_um=None if position is None else (position.x, position.y, position.z),
+        )
+
+
+def _from_events(events: Iterable[MDAEvent], axis_order: Iterable[str]) -> Iterator[PlannedImage]:
+    """Return the images that `events` make: the exact way, where boxes have holes or differ."""
+    groups: defaultdict[ImageIndex, list[MDAEvent]] = defaultdict(list)
+    seen: Counter[frozenset[tuple[str, int]]] = Counter()
+    for event in events:
+        place = frozenset(event.index.items())
+        groups[repeated(image_index(event.index), seen[place])].append(event)
+        seen[place] += 1
+    for chosen, members in groups.items():
+        used = {axis for event in members for axis in event.index}
+        order = [axis for axis in dict.fromkeys((*axis_order, *AXES)) if axis in AXES]
+        axes = [axis for axis in order if axis in used]
+        indices = {tuple(e.index.get(axis, 0) for axis in axes) for e in members}
+        first = members[0]
+        yield PlannedImage(
+            image_index=chosen,
+            name=image_name(dict(chosen), first.pos_name),
+            sizes={axis: max(i[n] for i in indices) + 1 for n, axis in enumerate(axes)},
+            channels={
+                e.index.get("c", 0): (e.channel.config, e.channel.group)
+                for e in members
+                if e.channel
+            },
+            position_um=(first.x_pos, first.y_pos, first.z_pos),
+            indices=indices,
+        )
+
+
+def image_name(index: Mapping[str, int], position_name: str | None) -> str:
+    """Return what to call an image: its position's name, and a number for every further axis."""
+    parts = [f"{axis}{i:04d}" for axis, i in sorted(index.items()) if axis != "p"]
+    if position_name or "p" in index or not parts:
+        parts.insert(0, position_name or f"p{index.get('p', 0)}")
+    return "_".join(parts)
+
+
+def z_step_um(sequence: MDASequence) -> float | None:
+    """Return the distance of two planes in µm, where the plan has one."""
+    step = getattr(sequence.z_plan, "step", None)
+    return abs(step) if isinstance(step, int | float) and step else None
+
+
+def time_interval_s(sequence: MDASequence) -> float | None:
+    """Return the time between two time points in s, where the plan has one and only one."""
+    interval = getattr(sequence.time_plan, "interval", None)
+    if isinstance(interval, timedelta):
+        return interval.total_seconds() or None
+    return interval or None

@@ -1,0 +1,48 @@
+"""What a finished recording knows about each of its planes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneInfo:
+    """What is known about one plane; None where it is not.
+
+    `place` is its index in the order of the image's sizes, `ifd` its number in the file.
+    Times are in seconds, positions in µm.
+    """
+
+    place: tuple[int, ...]
+    ifd: int
+    delta_t_s: float | None = None
+    exposure_s: float | None = None
+    position_um: tuple[float | None, float | None, float | None] = (None, None, None)
+
+    @classmethod
+    def from_frame(cls, frame: Mapping[str, Any]) -> PlaneInfo:
+        """Return the plane of a frame's entry in the journal.
+
+        The camera's exposure and the stage's position are those of ``FrameMetaV1``; the planned
+        position stands in where the stage was not asked, as in hardware-triggered sequences.
+        """
+        ours = frame["mda_writers"]
+        event = frame.get("mda_event") or {}
+        actual = frame.get("position") or {}
+        return cls(
+            place=tuple(ours["place"]),
+            ifd=ours.get("ifd", ours["number"]),
+            delta_t_s=_scaled(frame.get("runner_time_ms"), 1e-3),
+            exposure_s=_scaled(frame.get("exposure_ms"), 1e-3),
+            position_um=tuple(  # type: ignore[arg-type]
+                _scaled(actual.get(axis, event.get(f"{axis}_pos")), 1.0) for axis in "xyz"
+            ),
+        )
+
+
+def _scaled(value: Any, factor: float) -> float | None:
+    return value * factor if isinstance(value, int | float) else None

@@ -1,0 +1,1 @@
+"""The corridor from the camera's thread to the disk."""

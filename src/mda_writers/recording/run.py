@@ -1,0 +1,275 @@
+"""One recording from its first frame to its report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mda_writers.errors import WriteError
+from mda_writers.recording.array_sink import ArraySink
+from mda_writers.recording.corridor import Corridor
+from mda_writers.recording.finalize import finish_files
+from mda_writers.recording.reporting import Tally, build_report, write_report
+from mda_writers.sinks.disk_guard import DiskGuard
+from mda_writers.sinks.frame_table import FrameTable
+from mda_writers.sinks.journal import JournalWriter, header_line
+from mda_writers.sinks.sidecar import journal_path, sidecar_path
+from mda_writers.storage.space import explained
+from mda_writers.storage.write_pool import WritePool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+    from mda_writers.model.frame import Frame
+    from mda_writers.model.layout import ImageLayout, Layout
+    from mda_writers.model.locate import Locator
+    from mda_writers.model.report import RecordingReport
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a recording may use. Bytes and milliseconds; see ``MDAWriter``."""
+
+    queue_bytes: int
+    min_free_bytes: int
+    sync_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """What a writer, or a user's subclass of one, decides about a recording."""
+
+    new_array: Callable[[Run, ImageLayout], Any]
+    write_frame: Callable[[Any, tuple[int, ...], np.ndarray], None]
+    finalize_metadata: Callable[[], None]
+    cancel: Callable[[WriteError], None]
+
+
+@dataclass(slots=True)
+class Run:
+    """One recording. What belongs to it lives here and ends with it.
+
+    Parameters
+    ----------
+    path : Path
+        The recording's main path; its journal must not exist.
+    fmt : Format
+        How files begin, and get their final form.
+    locator : Locator
+        Where frames go.
+    layout : Layout
+        What is known of the recording; its images come from the locator.
+    limits : Limits
+        What it may use.
+    seams : Seams
+        What the writer decides.
+    header : mapping
+        What the journal's first line shall say besides the layout.
+    pooled : bool
+        Whether the format's pixels go through a `WritePool`.
+    """
+
+    path: Path
+    fmt: Any
+    locator: Locator
+    layout: Layout
+    limits: Limits
+    seams: Seams
+    header: Mapping[str, Any]
+    pooled: bool = True
+    arrays: dict[str, Any] = field(default_factory=dict)
+    set_id: str = ""
+    tally: Tally = field(default_factory=Tally)
+    extra_metadata: dict[str, Any] = field(default_factory=dict)
+    report: RecordingReport | None = None
+    error: WriteError | None = None
+    pool: WritePool | None = field(init=False, default=None)
+    _table: FrameTable = field(init=False)
+    _corridor: Corridor = field(init=False)
+    _finished: threading.Event = field(init=False, default_factory=threading.Event)
+    _finish_lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _started: float = field(init=False, default_factory=time.perf_counter)
+
+    def open(self) -> None:
+        """Check the disk, write the journal's header, lay out all files, start writing.
+
+        Raises
+        ------
+        WriteError
+            If the recording cannot begin; nothing of it is left behind.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._check_space()
+        journal = JournalWriter(journal_path(self.path))
+        try:
+            journal.append(header_line(self._header()))
+            self._connect(journal)
+            self._corridor.open()
+        except BaseException as error:
+            journal.close()
+            self._leave_nothing()
+            if isinstance(error, OSError):
+                raise explained(error, self.path) from error
+            raise
+
+    def put(self, frame: Frame, while_waiting: Callable[[], None] | None = None) -> None:
+        """Hand over a frame; waits while ``queue_bytes`` are full."""
+        self._corridor.put(frame, while_waiting)
+
+    def settle(self) -> None:
+        """Return when every frame handed over so far is in its file."""
+        if not self._finished.is_set():
+            self._corridor.settle()
+
+    def fail(self, error: WriteError) -> None:
+        """End the recording with `error`; frames that are on disk stay."""
+        self._corridor.fail(error)
+
+    def cancel_softly(self, error: WriteError) -> None:
+        """Cancel the run because of `error`, and still write every frame that was acquired."""
+        if self.error is None:
+            self.error = error
+            self.seams.cancel(error)
+
+    def finish(self) -> None:
+        """Drain, close all, say what happened. Never raises; see `error` and `report`."""
+        with self._finish_lock:
+            if self._finished.is_set():
+                return
+            try:
+                self._corridor.close()
+                self.error = self.error or self._corridor.error
+                self._end()
+            except BaseException as error:
+                self.error = self.error or _as_write_error(error, self.path)
+            finally:
+                self._finished.set()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the recording has ended and its report is there."""
+        return self._finished.is_set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Return whether the recording has ended, waiting for it at most `timeout_s`."""
+        return self._finished.wait(timeout_s)
+
+    @property
+    def frames_received(self) -> int:
+        """Frames handed over so far."""
+        return self._corridor.frames_received
+
+    @property
+    def frames_written(self) -> int:
+        """Frames that are on disk, with their line in the journal."""
+        return self._table.frames_written
+
+    @property
+    def failure(self) -> WriteError | None:
+        """What went wrong so far."""
+        return self.error or self._corridor.error
+
+    def layout_now(self) -> Layout:
+        """Return the recording's layout with the images whose frames are known by now."""
+        images = tuple(image for image in self.locator.images if image.frame_shape)
+        return replace(self.layout, images=images)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of the largest frame known so far."""
+        return max((i.frame_bytes for i in self.locator.images if i.frame_shape), default=0)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of the frames that wait in memory."""
+        return self._corridor.queued_bytes
+
+    # ------------------------------------------------------------ helpers, in order of use
+
+    def _check_space(self) -> None:
+        images = self.locator.images
+        DiskGuard.check(
+            self.path.parent,
+            sum(image.nbytes for image in images if image.frame_shape),
+            self.locator.frames_expected or 0,
+            self.limits.min_free_bytes,
+        )
+
+    def _header(self) -> dict[str, Any]:
+        from mda_writers import __version__
+
+        return {
+            "format": self.fmt.name,
+            "version": __version__,
+            "path": self.path.name,
+            "set_id": self.set_id,
+            "layout": replace(self.layout, images=()),
+            "frames_expected": self.locator.frames_expected,
+            **self.header,
+        }
+
+    def _connect(self, journal: JournalWriter) -> None:
+        self.pool = WritePool() if self.pooled else None
+        self._table = FrameTable(journal, self.arrays, self.pool, self.limits.sync_ms)
+        arrays = ArraySink(
+            self.locator,
+            self.arrays,
+            lambda image: self.seams.new_array(self, image),
+            lambda image: self.fmt.discard(self.path.parent / image.file),
+            self.seams.write_frame,
+            self._table,
+            self.pool,
+        )
+        guard = DiskGuard(
+            self.path.parent, self.limits.min_free_bytes, claimed=not self.locator.open_ended
+        )
+        self._corridor = Corridor(
+            self.path,
+            self.locator,
+            [guard, arrays, self._table],
+            self.limits.queue_bytes,
+            self.seams.cancel,
+        )
+
+    def _leave_nothing(self) -> None:
+        for image in self.locator.images:
+            with suppress(OSError):
+                self.fmt.discard(self.path.parent / image.file)
+        journal_path(self.path).unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        """Files, then sidecar, then report; the journal goes when the sidecar has taken over."""
+        for place in self._table.lost:
+            self.locator.forget(place)
+        finished = finish_files(self.path, self.fmt)
+        self.layout = finished.layout
+        self.seams.finalize_metadata()
+        self.tally.frames_received = self.frames_received
+        self.tally.frames_written = self._table.frames_written
+        self.tally.bytes_written = self._table.bytes_written
+        self.tally.intervals_s = self._table.intervals_s
+        self.tally.seconds = time.perf_counter() - self._started
+        self.tally.error = str(self.error or "")
+        self.report = build_report(self.path, finished, self.locator, self.tally)
+        write_report(self.path, self.report, finished, self.extra_metadata)
+        if sidecar_path(self.path).exists():
+            journal_path(self.path).unlink()
+
+
+def _as_write_error(error: BaseException, path: Path) -> WriteError:
+    if isinstance(error, WriteError):
+        return error
+    if isinstance(error, OSError):
+        return explained(error, path)
+    wrapped = WriteError(
+        f"{path}: the recording could not be completed ({type(error).__name__}: {error}). Its "
+        "pixels and its journal are on disk; `mda-writers recover` completes it."
+    )
+    wrapped.__cause__ = error
+    return wrapped

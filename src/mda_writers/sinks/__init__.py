@@ -1,0 +1,1 @@
+"""What listens to every frame and is not a format."""

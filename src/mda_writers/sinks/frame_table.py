@@ -1,0 +1,157 @@
+"""The frame table: one journal line a frame, written once the frame's pixels have landed."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import xxhash
+
+from mda_writers.model.encode import frame_metadata_json, to_json
+from mda_writers.sinks.journal import JournalWriter, frame_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mda_writers.model.frame import Place, PlacedFrame
+    from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.protocols import FrameArray
+    from mda_writers.storage.write_pool import WritePool
+
+LINES_A_WRITE = 64
+"""Lines that are gathered while frames come fast; a system call a line would cost 30 000 a
+second. With nothing to do the lines leave at once (`flush`)."""
+
+_ADDITIONS = orjson.OPT_NON_STR_KEYS
+
+
+class FrameTable:
+    """Writes the journal of a recording.
+
+    Parameters
+    ----------
+    journal : JournalWriter
+        Where the lines go.
+    arrays : mapping
+        Key → array, to ask where in its file a frame lies.
+    pool : WritePool or None
+        Tells what has landed; None when a frame is on disk as soon as its array has taken it.
+    sync_ms : float or None
+        Every so often, everything is made to survive a power cut before its lines are written.
+    """
+
+    def __init__(
+        self,
+        journal: JournalWriter,
+        arrays: Mapping[str, FrameArray],
+        pool: WritePool | None,
+        sync_ms: float | None = None,
+    ) -> None:
+        self._journal = journal
+        self._arrays = arrays
+        self._pool = pool
+        self._sync_s = None if sync_ms is None else sync_ms / 1000
+        self._synced = monotonic()
+        self._waiting: deque[tuple[int, Place, int, bytes]] = deque()
+        self._keys: dict[str, bytes] = {}
+        self._last_time: float | None = None
+        self.intervals_s = array("f")
+        self.frames_written = 0
+        self.bytes_written = 0
+
+    def open(self) -> None:
+        """Nothing to do: the header is there already."""
+
+    def announce(self, image: ImageLayout, planes: int) -> None:
+        """Say that an image was laid out, with room for `planes` planes."""
+        self._journal.append(b'{"image":' + to_json(image) + b',"planes":%d}\n' % planes)
+
+    def write(self, placed: PlacedFrame) -> None:
+        """Prepare the line of a frame; it is written when the frame has landed."""
+        staged = self._pool.staged() if self._pool else 0
+        line = frame_line(
+            self._key_json(placed.place.key), _metadata(placed), self._additions(placed)
+        )
+        self._waiting.append((staged, placed.place, placed.pixels.nbytes, line))
+        self._note_time(placed.frame.monotonic_s)
+        if len(self._waiting) >= LINES_A_WRITE:
+            self._write_landed()
+
+    def flush(self) -> bool:
+        """Write the lines of what has landed; True when no line waits any more."""
+        self._write_landed()
+        return not self._waiting
+
+    def close(self) -> None:
+        """Write the lines of all that has landed, and close the journal.
+
+        The arrays are closed before: what has not landed by now never will.
+        """
+        try:
+            self._sync_s = None
+            self._write_landed()
+            self._journal.sync()
+        finally:
+            self._journal.close()
+
+    @property
+    def lost(self) -> list[Place]:
+        """Places of frames that were taken and have not landed; after `close`, they never will."""
+        return [place for _, place, _, _ in self._waiting]
+
+    def _write_landed(self) -> None:
+        if not self._waiting:
+            return
+        if self._sync_s is not None and not self._sync():
+            return
+        landed = self._pool.landed() if self._pool else 0
+        lines = []
+        while self._waiting and self._waiting[0][0] <= landed:
+            _, _, nbytes, line = self._waiting.popleft()
+            lines.append(line)
+            self.bytes_written += nbytes
+        self._journal.append(b"".join(lines))
+        self.frames_written += len(lines)
+        if self._sync_s is not None:
+            self._journal.sync()
+
+    def _sync(self) -> bool:
+        """Make what is written survive a power cut, when it is time; False while it is not."""
+        now = monotonic()
+        if self._sync_s is None or now - self._synced < self._sync_s:
+            return False
+        if self._pool:
+            self._pool.sync()
+        self._synced = now
+        return True
+
+    def _additions(self, placed: PlacedFrame) -> bytes:
+        where = getattr(self._arrays.get(placed.place.key), "where", None)
+        entry: dict[str, Any] = {
+            "number": placed.number,
+            "index": {str(axis): i for axis, i in placed.frame.index.items()},
+            "place": placed.place.index,
+            **(where(placed.place.index) if where else {}),
+            "xxh3_64": xxhash.xxh3_64_hexdigest(placed.pixels.data),
+            "unix_time_s": placed.frame.unix_time_s,
+            "monotonic_s": placed.frame.monotonic_s,
+        }
+        return orjson.dumps(entry, option=_ADDITIONS)
+
+    def _key_json(self, key: str) -> bytes:
+        if key not in self._keys:
+            self._keys[key] = to_json(key)
+        return self._keys[key]
+
+    def _note_time(self, now: float) -> None:
+        if self._last_time is not None:
+            self.intervals_s.append(now - self._last_time)
+        self._last_time = now
+
+
+def _metadata(placed: PlacedFrame) -> bytes:
+    metadata = placed.frame.metadata
+    return metadata if isinstance(metadata, bytes) else frame_metadata_json(metadata)

@@ -1,0 +1,1 @@
+"""Bytes on disk: block files, staged writes, atomic replacement."""

@@ -1,0 +1,220 @@
+"""A file that is filled by offset, going round the page cache where the file system allows it.
+
+The page cache is what limits every writer that uses it: bytes are copied into it, the kernel
+copies them out again when it sees fit, and gigabytes of dirty pages stall the machine at the
+end. See ``docs/decisions/0001-direct-block-files.md`` for what was measured.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import threading
+from collections import OrderedDict
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from mda_writers.storage.space import claim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BLOCK = max(4096, mmap.PAGESIZE)
+"""Alignment of direct writes. Never less than a page: the edges of a write that is not aligned
+go through the page cache, and a page must not hold bytes that a direct write puts beside it."""
+
+DIRTY_BYTES = 64 << 20
+"""On the ordinary path, bytes after which the system is made to write them out."""
+
+MAX_OPEN = 128
+"""Files kept open at once. A plan of a thousand positions has a thousand files, and a process
+may often open no more than 256 (macOS) or 1024 (Linux)."""
+
+_open_files: OrderedDict[int, BlockFile] = OrderedDict()
+_open_files_lock = threading.Lock()
+
+
+class BlockFile:
+    """A file whose bytes are written by offset, in any order, from any thread.
+
+    Parameters
+    ----------
+    path : Path
+        Created if it does not exist; never truncated by opening it.
+    direct : bool, optional
+        Whether to go round the page cache. By default tried out on the file system at hand.
+    """
+
+    def __init__(self, path: Path, direct: bool | None = None) -> None:
+        self.path = path
+        self.direct = accepts_direct(path.parent) if direct is None else direct
+        self._fds: tuple[int, int] | None = None
+        self._users = 0
+        self._dirty = 0
+        self._lock = threading.Lock()
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        """Write `data` at `offset`; on return the system has it all.
+
+        For a direct file, ``offset`` and the address of `data` must agree modulo `BLOCK`.
+        """
+        with self._opened() as (direct, ordinary):
+            if not self.direct:
+                _write_all(ordinary, offset, data, self._lock)
+                self._write_out(ordinary, len(data))
+                return
+            head = min(-offset % BLOCK, len(data))
+            body = (len(data) - head) // BLOCK * BLOCK
+            _write_all(ordinary, offset, data[:head], self._lock)
+            _write_all(direct, offset + head, data[head : head + body], self._lock)
+            _write_all(ordinary, offset + head + body, data[head + body :], self._lock)
+
+    def patch(self, offset: int, data: bytes) -> None:
+        """Write a few bytes of any alignment, such as a header, in one system call."""
+        with self._opened() as (_, ordinary):
+            _write_all(ordinary, offset, memoryview(data), self._lock)
+
+    def claim(self, offset: int, nbytes: int) -> None:
+        """Reserve a range beforehand, so that the disk cannot be full when its bytes come.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room.
+        """
+        with self._opened() as (_, ordinary):
+            if not claim(ordinary, self.path, offset, nbytes):
+                size = max(os.fstat(ordinary).st_size, offset + nbytes)
+                os.ftruncate(ordinary, size)
+
+    def truncate(self, size: int) -> None:
+        """Cut, or extend, the file to `size` bytes."""
+        with self._opened() as (_, ordinary):
+            os.ftruncate(ordinary, size)
+
+    def sync(self) -> None:
+        """Return when everything written so far would survive a power cut."""
+        with self._opened() as (_, ordinary):
+            _sync(ordinary)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with _open_files_lock:
+            _open_files.pop(id(self), None)
+            self._close_fds()
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[int, int]]:
+        """Keep the file open for the block: descriptors for direct and for ordinary writes."""
+        with _open_files_lock:
+            if self._fds is None:
+                self._fds = _open(self.path, self.direct)
+            fds = self._fds
+            self._users += 1
+            _open_files[id(self)] = self
+            _open_files.move_to_end(id(self))
+            _close_idle()
+        try:
+            yield fds
+        finally:
+            with _open_files_lock:
+                self._users -= 1
+
+    def _close_fds(self) -> None:
+        if self._fds is not None:
+            for fd in set(self._fds):
+                os.close(fd)
+            self._fds = None
+
+    def _write_out(self, fd: int, nbytes: int) -> None:
+        """Do not let dirty pages pile up: write them out, and let the cache forget them."""
+        with self._lock:
+            self._dirty += nbytes
+            due = self._dirty >= DIRTY_BYTES
+            if due:
+                self._dirty = 0
+        if due:
+            _sync(fd)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def accepts_direct(folder: Path) -> bool:
+    """Return whether files in `folder` can be written round the page cache, by trying it."""
+    if sys.platform == "darwin":
+        return True
+    if not hasattr(os, "O_DIRECT"):
+        return False
+    return _try_direct(folder, folder.stat().st_dev)
+
+
+@lru_cache(maxsize=64)
+def _try_direct(folder: Path, device: int) -> bool:
+    probe = folder / f".direct-{os.getpid()}-{threading.get_ident()}.tmp"
+    block = mmap.mmap(-1, BLOCK)
+    try:
+        fd = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600)
+        try:
+            return os.pwrite(fd, block, 0) == BLOCK
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
+    finally:
+        block.close()
+        with suppress(OSError):
+            probe.unlink()
+
+
+def _open(path: Path, direct: bool) -> tuple[int, int]:
+    """Return descriptors for direct and for ordinary writes; one and the same where possible."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    ordinary = os.open(path, flags, 0o666)
+    if not direct:
+        return ordinary, ordinary
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(ordinary, fcntl.F_NOCACHE, 1)
+        return ordinary, ordinary
+    try:
+        return os.open(path, flags | os.O_DIRECT, 0o666), ordinary
+    except OSError:
+        os.close(ordinary)
+        raise
+
+
+def _close_idle() -> None:
+    """Close the files that were not used for longest, while too many are open."""
+    excess = len(_open_files) - MAX_OPEN
+    if excess <= 0:
+        return
+    idle = [key for key, file in _open_files.items() if file._users == 0]
+    for key in idle[:excess]:
+        _open_files.pop(key)._close_fds()
+
+
+def _write_all(fd: int, offset: int, data: memoryview, lock: threading.Lock) -> None:
+    while data:
+        count = _write_some(fd, offset, data, lock)
+        offset += count
+        data = data[count:]
+
+
+def _write_some(fd: int, offset: int, data: memoryview, lock: threading.Lock) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(fd, data, offset)
+    # Windows has no pwrite: move and write as one step
+    with lock:
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.write(fd, data)
+
+
+def _sync(fd: int) -> None:
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    else:
+        os.fsync(fd)

@@ -1,0 +1,1 @@
+"""What users construct: output handlers, also usable without an acquisition."""

@@ -1,0 +1,139 @@
+"""Direct mode's plan: what `begin` was told, and which index the next frame gets."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.errors import FrameError
+from mda_writers.model.layout import AXES, Layout
+from mda_writers.model.locate import Locator
+from mda_writers.model.plan import PlannedImage, image_index, image_name
+from mda_writers.model.scope import Camera, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class DirectPlan:
+    """What a camera with a loop of its own will deliver; see ``MDAWriter.begin``."""
+
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        is_color: bool | None,
+        dtype: Any,
+        sizes: Mapping[str, int] | None,
+        channels: Sequence[str],
+        pixel_size_um: float | None,
+        z_step_um: float | None,
+        time_interval_s: float | None,
+        camera: str,
+    ) -> None:
+        for name, value in {"width": width, "height": height, **(sizes or {})}.items():
+            if int(value) != value or value < 1:
+                raise ValueError(f"begin: {name} must be a whole number from 1 on, not {value!r}.")
+        self.frame_yx = (int(height), int(width))
+        self.is_color = is_color
+        self.dtype = None if dtype is None else np.dtype(dtype).newbyteorder("=")
+        self.sizes = {axis: int(n) for axis, n in (sizes or {}).items()}
+        self.channels = tuple(channels)
+        self.pixel_size_um = pixel_size_um
+        self.z_step_um = z_step_um
+        self.time_interval_s = time_interval_s
+        self.camera = camera
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def locator(self, file_name: str) -> Locator:
+        """Return the locator of the frames to come."""
+        return Locator(self._planned(), Scope(cameras=(self._camera(),)), file_name)
+
+    def layout(self) -> Layout:
+        """Return what is known of the recording."""
+        return Layout(
+            pixel_size_um=self.pixel_size_um,
+            z_step_um=self.z_step_um,
+            time_interval_s=self.time_interval_s,
+            started=datetime.now(UTC).astimezone().isoformat(),
+            cameras=(self.camera,) if self.camera else (),
+            axis_order="".join(self.sizes),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `begin` was told, for the journal."""
+        return {"sizes": self.sizes, "channels": self.channels, "camera": self.camera}
+
+    def check(self, frame: np.ndarray) -> None:
+        """Refuse a frame that does not fit, before it is handed over.
+
+        Raises
+        ------
+        FrameError
+            Saying what was expected.
+        """
+        if not isinstance(frame, np.ndarray):
+            raise FrameError(f"add_frame takes a numpy array, not {type(frame).__name__}.")
+        colour = frame.ndim == 3 and frame.shape[2] == 3
+        if (
+            frame.shape[:2] != self.frame_yx
+            or frame.ndim not in (2, 3)
+            or (frame.ndim == 3) != colour
+        ):
+            raise FrameError(
+                f"add_frame: the frame is {frame.shape}, the recording was begun for "
+                f"{self._expected()}. It was not written; crop or resize it, or begin "
+                "another recording."
+            )
+        if self.is_color is None:
+            self.is_color = colour
+        if self.dtype is None:
+            self.dtype = frame.dtype.newbyteorder("=")
+        if colour != self.is_color or frame.dtype.newbyteorder("=") != self.dtype:
+            raise FrameError(
+                f"add_frame: the frame is {frame.shape} {frame.dtype}, the recording holds "
+                f"{self._expected()} {self.dtype}. It was not written; convert it first."
+            )
+
+    def index(self, given: Mapping[str, int] | None) -> dict[str, int]:
+        """Return `given`, or the index of the next frame in the order of the sizes."""
+        if given is not None:
+            return {str(axis): int(i) for axis, i in given.items()}
+        with self._lock:
+            number, self._next = self._next, self._next + 1
+        if not self.sizes:
+            return {"t": number}
+        if number >= prod(self.sizes.values()):
+            raise FrameError(
+                f"add_frame: all {number} frames of the plan {self.sizes} are there already. Call "
+                "finish(), or begin() without sizes for a recording of open length."
+            )
+        indices = np.unravel_index(number, tuple(self.sizes.values()))
+        return {axis: int(i) for axis, i in zip(self.sizes, indices, strict=True)}
+
+    def _planned(self) -> list[PlannedImage]:
+        if not self.sizes:
+            return []
+        outer = {axis: n for axis, n in self.sizes.items() if axis not in AXES}
+        inner = {axis: n for axis, n in self.sizes.items() if axis in AXES}
+        indices = [dict(zip(outer, i, strict=True)) for i in np.ndindex(tuple(outer.values()))]
+        names = {n: (name, "") for n, name in enumerate(self.channels)}
+        return [
+            PlannedImage(image_index(index), image_name(index, None), inner, dict(names))
+            for index in indices
+        ]
+
+    def _camera(self) -> Camera:
+        if self.is_color is None or self.dtype is None:
+            return Camera(self.camera)
+        return Camera(self.camera, self.frame_yx + (3,) * self.is_color, self.dtype.name)
+
+    def _expected(self) -> str:
+        if self.is_color is None:
+            return f"{self.frame_yx} or {(*self.frame_yx, 3)}"
+        return str(self.frame_yx + (3,) * self.is_color)

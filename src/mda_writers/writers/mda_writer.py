@@ -1,0 +1,661 @@
+"""What every writer is: an output handler for pymmcore-plus, and direct mode on the same object.
+
+Threads: the three upstream hooks and ``add_frame`` run on the caller's threads (the relay thread
+with ``output=``, the acquisition's thread when connected directly) and only hand frames over.
+Everything that touches the disk after that runs on the recording's writing thread.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import uuid
+import weakref
+from collections import defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from mda_writers._upstream import OMETiffWriter
+from mda_writers.errors import BacklogError, WriteError
+from mda_writers.model.encode import to_json
+from mda_writers.model.frame import Frame
+from mda_writers.model.layout import Layout
+from mda_writers.model.locate import Locator
+from mda_writers.model.names import split_suffix
+from mda_writers.model.plan import image_index, is_open_ended, time_interval_s, z_step_um
+from mda_writers.model.scope import Scope
+from mda_writers.recording.run import Limits, Run, Seams
+from mda_writers.sinks.journal import Journal
+from mda_writers.sinks.sidecar import (
+    journal_path,
+    recording_path,
+    sidecar_path,
+    write_sidecar,
+)
+from mda_writers.storage.space import explained
+from mda_writers.writers.direct import DirectPlan
+from mda_writers.writers.existing import find_existing, free_path, remove_existing
+from mda_writers.writers.relay import Backlog, cancel_run, running_core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pymmcore_plus import CMMCorePlus
+    from useq import MDAEvent, MDASequence
+
+    from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.report import RecordingReport
+    from mda_writers.recording.finalize import Format
+
+QUEUE_BYTES = 512 << 20
+"""Default of ``queue_bytes``: a fifth of a second of a 2.5 GB/s camera, and small beside the
+memory of an acquisition computer."""
+
+MIN_FREE_BYTES = 1 << 20
+"""Default of ``min_free_bytes``: what the last lines of a journal need on a full disk."""
+
+
+class MDAWriter(OMETiffWriter):  # type: ignore[misc]
+    """Saves a recording; the base of all writers.
+
+    Use it as an output handler (``core.run_mda(sequence, output=writer)``), connected directly
+    (``with writer.connected(core): …``), through `record`, or in direct mode (`begin`,
+    `add_frame`, `finish`) for cameras that have a loop of their own.
+
+    Parameters
+    ----------
+    filename : path-like
+        Where the recording goes. Missing parent folders are made.
+    overwrite : bool
+        Whether a recording of that name may be replaced; it is, when the next one begins.
+    queue_bytes : int
+        Bytes of frames that may wait in memory. While they are full, ``add_frame`` and a
+        directly connected camera wait; with ``output=`` frames wait in pymmcore-plus's own
+        queue, which is watched.
+    min_free_bytes : int
+        Bytes of the disk to leave free.
+    sync_ms : float, optional
+        By default a frame that has its line in the journal survives a killed process. With
+        ``sync_ms`` it survives a power cut as well: every so many milliseconds everything is
+        synced, and lines are written only then.
+    core : CMMCorePlus, optional
+        The core whose run is cancelled when writing fails. By default the one that the writer
+        is connected to, or else ``CMMCorePlus.instance()``.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is not one of this writer's.
+    FileExistsError
+        If there is a recording of that name and `overwrite` is False.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    pooled: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        filename: str | Path,
+        *,
+        overwrite: bool = False,
+        queue_bytes: int = QUEUE_BYTES,
+        min_free_bytes: int = MIN_FREE_BYTES,
+        sync_ms: float | None = None,
+        core: CMMCorePlus | None = None,
+    ) -> None:
+        # upstream's __init__ takes TIFF names only; what it sets is set here
+        self.position_arrays: dict[str, Any] = {}
+        self.current_sequence: MDASequence | None = None
+        self.path = Path(filename).expanduser().absolute()
+        self._overwrite = overwrite
+        self._limits = Limits(
+            _positive("queue_bytes", queue_bytes),
+            _natural("min_free_bytes", min_free_bytes),
+            None if sync_ms is None else _positive("sync_ms", sync_ms),
+        )
+        self._core = None if core is None else weakref.ref(core)
+        self._run: Run | None = None
+        self._refused: WriteError | None = None
+        self._direct: DirectPlan | None = None
+        self._backlog = Backlog()
+        self._runs = 0
+        self._check_suffix()
+        if not overwrite:
+            _refuse_existing(self.path)
+        _open_writers.add(self)
+
+    # ------------------------------------------------------------ hooks of pymmcore-plus
+
+    def sequenceStarted(self, seq: MDASequence, meta: Any = None) -> None:
+        """Lay out the files for `seq`; never raises (see `error`)."""
+        with self._never_raising():
+            self._finish_open_run("the next sequence began before the end of this one")
+            self.current_sequence = seq
+            self._refused = None
+            self._backlog.watch(threading.current_thread())
+            summary = meta if isinstance(meta, dict) else {}
+            self._begin_run(*self._plan_of_sequence(seq, summary))
+            self._backlog.follow_events(self._running_core(), self)
+
+    def frameReady(self, frame: np.ndarray, event: MDAEvent, meta: Any = None) -> None:
+        """Hand over one frame; never raises (see `error`)."""
+        with self._never_raising():
+            run = self._run
+            if run is None or run.finished:
+                return
+            metadata = meta if meta is not None else {}
+            run.tally.frame_came(event.index, metadata)
+            run.put(Frame(frame, event.index, metadata, event), self._watch_backlog)
+
+    def eventStarted(self, event: MDAEvent) -> None:
+        """Note that an event was begun, so that one without a frame is known as skipped."""
+        with self._never_raising():
+            if self._run is not None and not self._run.finished:
+                for each in getattr(event, "events", (event,)):
+                    self._run.tally.begin_event(each.index)
+
+    def sequenceCanceled(self, seq: MDASequence) -> None:
+        """Note that the run was cancelled."""
+        with self._never_raising():
+            if self._run is not None:
+                self._run.tally.canceled = True
+
+    def sequenceFinished(self, seq: MDASequence) -> None:
+        """Drain, close all, and write what is known at the end; never raises (see `error`)."""
+        with self._never_raising():
+            if self._run is not None:
+                core = self._running_core()
+                self._run.tally.buffer_overflowed = core.isBufferOverflowed() if core else None
+                self._run.finish()
+            self._backlog.unfollow()
+
+    # ------------------------------------------------------------ direct mode
+
+    def begin(
+        self,
+        width: int,
+        height: int,
+        is_color: bool | None = None,
+        *,
+        dtype: Any = None,
+        sizes: Mapping[str, int] | None = None,
+        channels: Sequence[str] = (),
+        pixel_size_um: float | None = None,
+        z_step_um: float | None = None,
+        time_interval_s: float | None = None,
+        camera: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begin a recording of a camera that has a loop of its own.
+
+        Parameters
+        ----------
+        width, height : int
+            Of the frames, in pixels.
+        is_color : bool, optional
+            Whether frames are ``(height, width, 3)`` in RGB order; by default as the first one.
+        dtype : dtype, optional
+            Pixel type; by default that of the first frame.
+        sizes : mapping, optional
+            Axis → number of frames, slowest first (``{"t": 100, "c": 2}``). Without it the
+            recording grows along t as long as frames come.
+        channels : sequence of str
+            Names along axis c.
+        pixel_size_um, z_step_um, time_interval_s : float, optional
+            Size of a pixel and distance of planes in µm, time between time points in s.
+        camera : str
+            The camera's name.
+        metadata : mapping, optional
+            About the recording as a whole; kept beside it.
+
+        Raises
+        ------
+        ValueError
+            If a number makes no sense.
+        WriteError
+            If the recording cannot begin, or another one is open.
+        """
+        if self._run is not None and not self._run.finished:
+            raise WriteError(f"{self._run.path}: still open. Call finish() before begin().")
+        direct = DirectPlan(
+            width,
+            height,
+            is_color,
+            dtype,
+            sizes,
+            channels,
+            pixel_size_um,
+            z_step_um,
+            time_interval_s,
+            camera,
+        )
+        self._refused = None
+        self.current_sequence = None
+        locator = direct.locator(self._next_path().name)
+        header = {"direct": direct.describe(), "summary_metadata": dict(metadata or {})}
+        self._begin_run(locator, direct.layout(), header)
+        self._direct = direct
+
+    def add_frame(
+        self,
+        frame: np.ndarray,
+        *,
+        index: Mapping[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp_s: float | None = None,
+    ) -> None:
+        """Add one frame; waits while ``queue_bytes`` are full.
+
+        The frame is copied, so that the camera may fill its buffer again at once.
+
+        Parameters
+        ----------
+        frame : np.ndarray
+            ``(height, width)`` or ``(height, width, 3)``.
+        index : mapping, optional
+            Axis → index; by default the next one in the order of the sizes given to `begin`.
+        metadata : mapping, optional
+            The frame's own; written as it is now.
+        timestamp_s : float, optional
+            The camera's own time of the frame, in seconds; kept as ``timestamp_s``.
+
+        Raises
+        ------
+        FrameError
+            If the frame's shape or dtype is not the recording's. The recording goes on.
+        WriteError
+            If no recording is open, or it failed: what the disk said is told here.
+        """
+        run, direct = self._run, self._direct
+        if run is None or direct is None or run.finished:
+            raise WriteError(f"{self.path}: no recording is open. Call begin() first.")
+        if run.failure is not None:
+            raise run.failure
+        direct.check(frame)
+        run.put(
+            Frame(
+                pixels=np.array(frame, order="C"),
+                index=direct.index(index),
+                metadata=_frame_metadata(metadata, timestamp_s),
+            )
+        )
+
+    def finish(self, extra_metadata: Mapping[str, Any] | None = None) -> RecordingReport:
+        """End the recording: everything is on disk on return.
+
+        Parameters
+        ----------
+        extra_metadata : mapping, optional
+            About the recording as a whole; kept beside it as ``extra_metadata``.
+
+        Raises
+        ------
+        WriteError
+            If anything went wrong; what was written before is kept.
+        """
+        if self._run is None:
+            raise self._refused or WriteError(
+                f"{self.path}: nothing was begun. Call begin() first."
+            )
+        self._run.extra_metadata.update(extra_metadata or {})
+        self._run.finish()
+        return self.result()
+
+    # ------------------------------------------------------------ what came of it
+
+    @property
+    def frames_expected(self) -> int | None:
+        """Frames that the plan holds; None when its length is unknown."""
+        return self._run.locator.frames_expected if self._run else None
+
+    @property
+    def frames_received(self) -> int:
+        """Frames handed over so far."""
+        return self._run.frames_received if self._run else 0
+
+    @property
+    def frames_written(self) -> int:
+        """Frames that are on disk, pixels and metadata."""
+        return self._run.frames_written if self._run else 0
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the last recording that exist."""
+        run = self._run
+        if run is None:
+            return []
+        files = [run.path.parent / image.file for image in run.locator.images]
+        files += [f(run.path) for f in (sidecar_path, recording_path, journal_path)]
+        return [file for file in dict.fromkeys(files) if file.exists()]
+
+    @property
+    def error(self) -> WriteError | None:
+        """What went wrong, or None."""
+        return self._refused or (self._run.failure if self._run else None)
+
+    def result(self) -> RecordingReport:
+        """Return the report of the last recording; waits for its end.
+
+        Raises
+        ------
+        WriteError
+            If the recording failed, or there was none.
+        """
+        self._wait_for_end()
+        if self.error is not None:
+            raise self.error
+        if self._run is None or self._run.report is None:
+            raise WriteError(f"{self.path}: nothing was recorded yet.")
+        return self._run.report
+
+    def close(self) -> None:
+        """End the recording if one is open; waits for a run that is still going.
+
+        Raises
+        ------
+        WriteError
+            If the recording failed.
+        """
+        self._wait_for_end()
+        if self.error is not None:
+            raise self.error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            self.close()
+            return
+        if self._run is not None and not self._run.finished:
+            self._run.fail(WriteError(f"{self._run.path}: ended by {kind.__name__}: {error}"))
+        self._wait_for_end()
+
+    @contextmanager
+    def connected(self, core: CMMCorePlus) -> Iterator[Self]:
+        """Connect directly to the signals of `core`, for the block.
+
+        A slow disk then holds the camera back instead of filling the memory. On leaving, the
+        end of the run is waited for, and what went wrong is raised.
+        """
+        from pymmcore_plus.mda import mda_listeners_connected
+
+        before, self._core = self._core, weakref.ref(core)
+        try:
+            with (
+                self,
+                mda_listeners_connected(self, mda_events=core.mda.events, asynchronous=False),
+            ):
+                yield self
+                self._wait_for_end()
+        finally:
+            self._core = before
+
+    # ------------------------------------------------------------ reading while it runs
+
+    @property
+    def position_sizes(self) -> list[dict[str, int]]:
+        """Axis → size of every image of the recording, in order, without y and x."""
+        return [dict(image.sizes) for image in self._run.locator.images] if self._run else []
+
+    @property
+    def frame_metadatas(self) -> defaultdict[str, list[dict[str, Any]]]:
+        """The metadata of every frame that is on disk, by position key, read from the journal."""
+        found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        run = self._run
+        if run is None:
+            return found
+        run.settle()
+        if journal_path(run.path).exists():
+            for key, frame in Journal.read(journal_path(run.path)).frames():
+                found[key].append(frame)
+        return found
+
+    def isel(self, indexers: Mapping[str, Any] | None = None, **indexers_kwargs: Any) -> np.ndarray:
+        """Return pixels by index, while the run goes on and after it.
+
+        Every frame handed over before the call is in the result; places without a frame are
+        zero. Axes p, g (and others that make images) choose the image, by default the first;
+        t, c, z, y, x take integers and slices.
+
+        Raises
+        ------
+        IndexError
+            If there is no such image, or an axis that it does not have.
+        """
+        wanted = {**(indexers or {}), **indexers_kwargs}
+        run = self._run
+        if run is None or not run.locator.images:
+            raise IndexError(f"{self.path}: nothing was recorded yet.")
+        run.settle()
+        image = _choose_image(run, wanted)
+        axes = [*image.sizes, "y", "x"]
+        if "cam" in wanted and "c" in image.sizes:
+            cameras = max(1, len(run.layout.cameras))
+            wanted["c"] = wanted.get("c", 0) * cameras + wanted["cam"]
+        return np.asarray(
+            run.arrays[image.key][tuple(wanted.get(axis, slice(None)) for axis in axes)]
+        )
+
+    def get_position_key(self, event: MDAEvent) -> str:
+        """Return the key of the image that a frame of `event` goes to."""
+        if self._run is None:
+            raise WriteError(f"{self.path}: nothing was begun yet.")
+        return self._run.locator.key_of(event.index)
+
+    # ------------------------------------------------------------ seams for subclasses
+
+    def write_frame(self, ary: Any, index: tuple[int, ...], frame: np.ndarray) -> None:
+        """Write one frame into its array; called on the writing thread."""
+        ary[index] = frame
+
+    def finalize_metadata(self) -> None:
+        """Write the sidecar from the journal, at the end of a recording."""
+        if self._run is not None:
+            write_sidecar(journal_path(self._run.path), sidecar_path(self._run.path))
+
+    def make_array(self, run: Run, image: ImageLayout) -> Any:
+        """Return the array for one image; calls ``new_array``, upstream's seam."""
+        return self.new_array(image.key, np.dtype(image.dtype), image.dim_sizes)
+
+    def format(self, set_id: str) -> Format:
+        """Return how this writer's files begin, and get their final form.
+
+        Parameters
+        ----------
+        set_id : str
+            A UUID of the recording.
+        """
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ helpers
+
+    def _current_run(self) -> Run:
+        if self._run is None:
+            raise WriteError(f"{self.path}: nothing was begun yet.")
+        return self._run
+
+    def _check_suffix(self) -> None:
+        if split_suffix(self.path.name)[1].lower() not in self.suffixes:
+            raise ValueError(
+                f"{self.path.name}: {type(self).__name__} writes {', '.join(self.suffixes)}. "
+                "Give the file one of these suffixes."
+            )
+
+    def _plan_of_sequence(
+        self, seq: MDASequence, summary: Mapping[str, Any]
+    ) -> tuple[Locator, Layout, dict[str, Any]]:
+        scope = Scope.from_summary(summary)
+        try:
+            locator = Locator.of_sequence(seq, scope, self._next_path().name)
+        except ValueError as error:
+            raise WriteError(f"{self.path}: {error}") from error
+        layout = Layout(
+            pixel_size_um=scope.pixel_size_um,
+            z_step_um=z_step_um(seq),
+            time_interval_s=time_interval_s(seq),
+            started=scope.started,
+            cameras=tuple(camera.label for camera in scope.cameras),
+            bit_depth=scope.bit_depth,
+            objective=scope.objective,
+            magnification=scope.magnification,
+            axis_order="".join(seq.axis_order),
+        )
+        sequence = None if is_open_ended(seq) else seq.model_dump(mode="json", exclude_unset=True)
+        about = {k: v for k, v in summary.items() if k != "mda_sequence"}
+        return locator, layout, {"sequence": sequence, "summary_metadata": about}
+
+    def _begin_run(self, locator: Locator, layout: Layout, header: Mapping[str, Any]) -> None:
+        path = self._next_path()
+        if self._overwrite and self._runs == 0:
+            remove_existing(path)
+        self._runs += 1
+        set_id = str(uuid.uuid4())
+        run = Run(
+            path=path,
+            fmt=self.format(set_id),
+            set_id=set_id,
+            locator=locator,
+            layout=layout,
+            limits=self._limits,
+            seams=Seams(self.make_array, self.write_frame, self.finalize_metadata, self._cancel),
+            header=header,
+            pooled=self.pooled,
+        )
+        self._run = run
+        self._direct = None
+        self.position_arrays = run.arrays
+        try:
+            run.open()
+        except BaseException:
+            self._run = None
+            raise
+
+    def _next_path(self) -> Path:
+        """Return the recording's path: the given one, and for later runs the next free name."""
+        if self._runs == 0 and self._overwrite:
+            return self.path
+        return free_path(self.path)
+
+    def _cancel(self, error: WriteError) -> None:
+        """Cancel the run that feeds us; called once, on the writing thread."""
+        cancel_run(self._running_core())
+
+    def _running_core(self) -> CMMCorePlus | None:
+        return running_core(self._core() if self._core else None)
+
+    def _watch_backlog(self) -> None:
+        """Look at upstream's queue while ours is full; it has no bound of its own."""
+        run = self._run
+        if run is not None and run.failure is None and self._backlog.too_long(run.frame_bytes):
+            error = BacklogError(
+                f"{run.path}: {self._backlog.frames} frames wait in memory, the disk does not keep "
+                "up. The run was cancelled; every frame acquired so far is still being written. "
+                "Use record() or writer.connected(core), which hold the camera back."
+            )
+            run.cancel_softly(error)
+
+    def _finish_open_run(self, reason: str) -> None:
+        run = self._run
+        if run is not None and not run.finished:
+            run.fail(WriteError(f"{run.path}: {reason}. What was written is kept."))
+            run.finish()
+
+    def _wait_for_end(self) -> None:
+        """Wait while frames may still come; then close what nobody closed."""
+        run = self._run
+        if run is None or run.finished:
+            return
+        if self._direct is None:
+            while not run.wait(0.05) and (
+                self._backlog.is_coming() or _is_running(self._running_core())
+            ):
+                pass
+            if not run.wait(0.2):
+                self._finish_open_run(
+                    "the end of the sequence was never announced (another handler of the run may "
+                    "have raised)"
+                )
+        run.finish()
+
+    @contextmanager
+    def _never_raising(self) -> Iterator[None]:
+        """Keep a hook from raising: upstream, that would silence every handler of the run."""
+        try:
+            yield
+        except BaseException as error:
+            wrapped = _wrapped(error, self.path)
+            if self._run is not None and not self._run.finished:
+                self._run.fail(wrapped)
+                return
+            self._refused = self._refused or wrapped
+            self._cancel(wrapped)
+
+
+_open_writers: weakref.WeakSet[MDAWriter] = weakref.WeakSet()
+
+
+@atexit.register
+def _finish_all() -> None:
+    """Close what is still open when the interpreter exits: its frames are worth having."""
+    for writer in list(_open_writers):
+        with writer._never_raising():
+            writer._finish_open_run("the program ended before the recording did")
+
+
+def _refuse_existing(path: Path) -> None:
+    existing = find_existing(path)
+    if existing:
+        raise FileExistsError(
+            f"{path}: a recording of that name exists ({existing[0].name}). Choose another name, "
+            "or pass overwrite=True to replace it."
+        )
+
+
+def _choose_image(run: Run, wanted: Mapping[str, Any]) -> ImageLayout:
+    """Return the image that the indices choose; the first one where they choose none."""
+    chosen = dict(image_index({k: v for k, v in wanted.items() if k not in ("y", "x", "s")}))
+    for image in run.locator.images:
+        own = {axis: i for axis, i in image.index.items() if axis != "cam"}
+        if all(own.get(axis, 0) == i for axis, i in chosen.items()):
+            return image
+    raise IndexError(
+        f"There is no image at {chosen}; there are "
+        f"{', '.join(str(image.index or image.name) for image in run.locator.images)}."
+    )
+
+
+def _frame_metadata(metadata: Mapping[str, Any] | None, timestamp_s: float | None) -> bytes:
+    entry = dict(metadata or {})
+    if timestamp_s is not None:
+        entry["timestamp_s"] = timestamp_s
+    return to_json(entry)
+
+
+def _is_running(core: CMMCorePlus | None) -> bool:
+    return core is not None and core.mda.is_running()
+
+
+def _wrapped(error: BaseException, path: Path) -> WriteError:
+    if isinstance(error, WriteError):
+        return error
+    if isinstance(error, OSError):
+        return explained(error, path)
+    wrapped = WriteError(f"{path}: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _positive(name: str, value: Any) -> Any:
+    if value <= 0:
+        raise ValueError(f"{name} must be greater than 0, not {value}.")
+    return value
+
+
+def _natural(name: str, value: int) -> int:
+    if value < 0:
+        raise ValueError(f"{name} must not be negative ({value}).")
+    return value

@@ -1,0 +1,56 @@
+"""What all tests share: a core with simulated hardware, and proof that no thread is left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Before the first import of pymmcore-plus: otherwise each event of each run is written, with its
+# whole sequence, to a log file in the developer's home directory.
+os.environ.setdefault("PYMM_LOG_FILE", "0")
+
+import pytest
+from pymmcore_plus import CMMCorePlus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MM_CONFIGS = Path(__file__).parent.parent / "mm_configs"
+
+# pytest formats every record for its report; the runner logs each event, sequence and all, as INFO
+logging.getLogger("pymmcore-plus").setLevel(logging.WARNING)
+
+
+@pytest.fixture
+def core() -> Iterator[CMMCorePlus]:
+    """Give a fresh core with one camera (mm_configs/demo.cfg)."""
+    core = CMMCorePlus()
+    core.loadSystemConfiguration(MM_CONFIGS / "demo.cfg")
+    yield core
+    let_go(core)
+
+
+def let_go(core: CMMCorePlus) -> None:
+    """Unload all devices and stop the core's callbacks.
+
+    MMCore 12 delivers its notifications from a C++ thread of its own. If that thread still has
+    one to deliver while the interpreter shuts down, the whole process aborts ("FATAL: exception
+    not rethrown", exit code 134), after all tests have passed. Child processes must do this, too.
+    """
+    core.unloadAllDevices()
+    super(CMMCorePlus, core).registerCallback(None)  # the method of CMMCorePlus itself refuses
+
+
+@pytest.fixture
+def no_thread_left() -> Iterator[None]:
+    """Fail the test when a thread that it started is still there two seconds after its end."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 2
+    while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left, f"left behind: {sorted(thread.name for thread in left)}"
