@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import permutations
 from math import prod
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tifffile
 
 from mda_writers.formats.ome_xml import OmeXml, pixel_type
 from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout, ascii_xml, lay_out
@@ -55,6 +57,7 @@ class BigTiffArray:
         self._pool = pool
         self._layout = layout
         self._xml = xml
+        self._frame_bytes = image.frame_bytes
         self._slots: dict[tuple[int, ...], int] = {}
         self._strides = _strides(tuple(image.sizes.values()))
         if xml is not None:
@@ -123,10 +126,10 @@ class BigTiffArray:
         """Return the number of the plane in the file."""
         if self.image.growing:
             return self._slots.setdefault(tuple(index), len(self._slots))
-        return sum(i * n for i, n in zip(index, self._strides, strict=True))
+        return sum(map(mul, index, self._strides))
 
     def _offset(self, slot: int) -> int:
-        return DATA_OFFSET + slot * self.image.frame_bytes
+        return DATA_OFFSET + slot * self._frame_bytes
 
     def _make_room(self) -> None:
         most = max(1, MOST_GROWTH_BYTES // self.image.frame_bytes)
@@ -256,8 +259,6 @@ def _switch(
 
 
 def _describe(path: Path, xml: str) -> None:
-    import tifffile
-
     with tifffile.TiffFile(path, mode="r+") as tif:
         tif.pages.first.tags["ImageDescription"].overwrite(ascii_xml(xml))
 
@@ -318,6 +319,11 @@ class BigTiffFormat:
     def __init__(self, set_id: str, ome: bool) -> None:
         self._xml = OmeXml(set_id) if ome else None
 
+    @classmethod
+    def of_header(cls, header: Mapping[str, Any]) -> BigTiffFormat:
+        """Return the format of the recording whose journal has this header."""
+        return cls(header["set_id"], ome=".ome.tif" in header["path"].lower())
+
     def new_array(
         self, path: Path, image: ImageLayout, layout: Layout, pool: WritePool
     ) -> BigTiffArray:
@@ -341,3 +347,28 @@ class BigTiffFormat:
     def discard(self, path: Path) -> None:
         """Remove a file that no frame came for."""
         path.unlink(missing_ok=True)
+
+    def damage(self, path: Path, image: ImageLayout) -> str:
+        """Return what keeps a reader from finding the planes of a file; nothing if all is well."""
+        try:
+            with tifffile.TiffFile(path) as tif:
+                offsets = _plane_offsets(tif)
+        except Exception as error:  # whatever a damaged file makes tifffile do
+            return f"no readable TIFF ({type(error).__name__}: {error})"
+        expected = DATA_OFFSET + np.arange(len(offsets)) * image.frame_bytes
+        if not np.array_equal(offsets, expected):
+            return "its directory is cut or altered: a plane is not where it was written"
+        return ""
+
+    def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
+        """Return the pixels of one frame, found the way any reader of TIFF finds them."""
+        with tifffile.TiffFile(path) as tif:
+            return np.asarray(tif.pages[ours["ifd"]].asarray())
+
+
+def _plane_offsets(tif: tifffile.TiffFile) -> np.ndarray:
+    """Return where the directory of each plane says that its pixels begin."""
+    tif.pages.cache = False
+    tif.pages.useframes = True
+    tif.pages.set_keyframe(0)
+    return np.array([page.dataoffsets[0] for page in tif.pages], int)

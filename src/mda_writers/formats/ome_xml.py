@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 from mda_writers.errors import FrameError
 from mda_writers.model.layout import Channel
+from mda_writers.model.plane import PLANES_DESCRIBED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
 
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.plane import PlaneInfo
-
-PLANES_IN_XML = 10_000
-"""Planes of one image up to which each has its times and positions in the XML. A plane takes
-about 200 bytes there, which every reader parses when it opens the file: 100 000 would be 20 MB
-and seconds. Beyond, they are in the sidecar only, which has them in any case."""
 
 LINKED_FILES = 100
 """Files up to which each describes all of the set. Beyond, the first one does, and the others
@@ -110,7 +106,7 @@ class OmeXml:
         assert pixels is not None
         if not in_order:
             _name_ifds(pixels, image, planes, self._uuid(key))
-        if len(planes) <= PLANES_IN_XML:
+        if len(planes) <= PLANES_DESCRIBED:
             pixels.extend(_plane(image, plane) for plane in planes)
         root = ET.fromstring(_model(layout, []).to_xml())
         root.set("UUID", self._uuid(key))

@@ -68,9 +68,12 @@ class PlacedFrame:
         The frame's pixels, C-contiguous and in the machine's byte order.
     number : int
         The frame's number in the recording, in order of arrival, from 0.
+    saved : bool
+        Whether its pixels are kept; if not (``save_frame``), only its metadata is.
     """
 
     frame: Frame
     place: Place
     pixels: np.ndarray
     number: int
+    saved: bool = True

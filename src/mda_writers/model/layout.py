@@ -89,6 +89,7 @@ class Layout:
     """What all images of a recording have in common, and the images.
 
     Sizes are in µm and seconds; None (or an empty text) where the microscope did not say.
+    `selective`: ``save_frame`` leaves frames out, so that room for all of them is not claimed.
     """
 
     images: tuple[ImageLayout, ...] = ()
@@ -102,6 +103,7 @@ class Layout:
     magnification: float | None = None
     axis_order: str = ""
     plate: dict[str, object] = field(default_factory=dict)
+    selective: bool = False
 
     def image(self, key: str) -> ImageLayout:
         """Return the image of that key."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import product
+from functools import cache
+from itertools import permutations, product
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,13 @@ Slot = tuple[ImageIndex, int | None]
 """What chooses an image: the event's part, and the camera where that has images of its own."""
 
 
+_UNUSED = {
+    axes: [axis for axis in AXES if axis not in axes]
+    for count in range(len(AXES) + 1)
+    for axes in permutations(AXES, count)
+}
+
+
 @dataclass(slots=True)
 class _Image:
     """An image, and which of its places the plan holds and which are filled."""
@@ -41,10 +49,22 @@ class _Image:
     cameras: int
     indices: set[tuple[int, ...]] | None
     written: np.ndarray = field(init=False)
+    left_out: np.ndarray = field(init=False)
     count: int = 0
+
+    @property
+    def unused(self) -> list[str]:
+        """Axes that this image does not have."""
+        return _UNUSED[tuple(self.layout.sizes)]
+
+    @property
+    def dtype(self) -> np.dtype | None:
+        """The frames' dtype; None as long as it is unknown."""
+        return _dtype(self.layout.dtype)
 
     def __post_init__(self) -> None:
         self.written = np.zeros(tuple(self.layout.sizes.values()), bool)
+        self.left_out = np.zeros_like(self.written)
 
     def written_by(self, camera: int) -> int:
         """Return how many frames of one of several cameras there are."""
@@ -163,16 +183,20 @@ class Locator:
         key = self._keys.get(self._slot(frame.index))
         image = self._images[key] if key is not None else self._discover(frame)
         layout = image.layout
-        if layout.frame_shape != frame.pixels.shape or layout.dtype != frame.pixels.dtype.name:
+        if layout.frame_shape != frame.pixels.shape or image.dtype != frame.pixels.dtype:
             image = self._with_other_frames(image, frame)
             layout = image.layout
         place = self._place(image, frame.index)
-        if self._is_taken(image, place):
+        try:
+            taken = image.written[place]
+        except IndexError:
+            taken = False
+            if not layout.growing:
+                raise FrameError(_outside(frame, layout)) from None
+        if taken:
             return self._locate_again(frame)
         if layout.growing:
             self._grow(image, place, frame)
-        elif any(i >= n for i, n in zip(place, layout.sizes.values(), strict=True)):
-            raise FrameError(_outside(frame, layout))
         image.written[place] = True
         image.count += 1
         return Place(layout.key, place)
@@ -183,9 +207,18 @@ class Locator:
         image.written[place.index] = False
         image.count -= 1
 
+    def leave_out(self, place: Place) -> None:
+        """Say that the frame of `place` came and is not kept: it is neither written nor missing.
+
+        The place stays taken: what comes for it again is a repetition.
+        """
+        self._images[place.key].left_out[place.index] = True
+
     def written(self, key: str) -> np.ndarray:
         """Return which places of an image are filled, as booleans in the shape of its sizes."""
-        return self._images[key].written
+        image = self._images[key]
+        written: np.ndarray = image.written & ~image.left_out
+        return written
 
     # ---------------------------------------------------------------- helpers
 
@@ -193,10 +226,6 @@ class Locator:
         camera = index.get("cam", 0)
         own = camera in self._own or camera >= len(self._scope.cameras)
         return image_index(index), camera if own else None
-
-    def _is_taken(self, image: _Image, place: tuple[int, ...]) -> bool:
-        inside = all(i < n for i, n in zip(place, image.written.shape, strict=True))
-        return inside and bool(image.written[place])
 
     def _locate_again(self, frame: Frame) -> Place:
         """Return a place for a frame whose own place is filled: in the image of its repetition."""
@@ -209,7 +238,9 @@ class Locator:
             # events without an index of their own follow one another in time
             index = {**index, "t": self._count(image, index.get("cam", 0))}
         place = [index.get(axis, 0) for axis in sizes]
-        outside = [axis for axis in AXES if axis not in sizes and index.get(axis, 0)]
+        if place and min(place) < 0:
+            raise FrameError(f"{image.layout.name}: index {_readable(index)} is negative.")
+        outside = [axis for axis in image.unused if index.get(axis, 0)]
         if outside:
             raise FrameError(
                 f"{image.layout.name}: a frame at {_readable(index)}, but the plan has no axis "
@@ -336,6 +367,7 @@ class Locator:
             return
         if any(n > m for n, m in zip(grown, image.written.shape, strict=True)):
             image.written = _padded(image.written, grown)
+            image.left_out = _padded(image.left_out, grown)
         self._resize(image, dict(zip(sizes, grown, strict=True)))
 
     def _learn_channel(self, image: _Image, frame: Frame) -> None:
@@ -356,6 +388,11 @@ class Locator:
         if image.cameras > 1:
             index["c"], index["cam"] = divmod(index["c"], image.cameras)
         return {**image.layout.index, **index}
+
+
+@cache
+def _dtype(name: str) -> np.dtype | None:
+    return np.dtype(name) if name else None
 
 
 def _count(indices: set[tuple[int, ...]] | None, sizes: Mapping[str, int]) -> int:

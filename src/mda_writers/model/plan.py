@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,12 @@ class PlannedImage:
 
 def image_index(index: Mapping[str, int]) -> ImageIndex:
     """Return the part of `index` that chooses an image."""
-    chosen = [(axis, i) for axis, i in index.items() if axis not in ("t", "c", "z", "cam")]
-    return tuple(sorted(chosen)) if len(chosen) > 1 else tuple(chosen)
+    return tuple((axis, index[axis]) for axis in _image_axes(tuple(index)))
+
+
+@cache
+def _image_axes(axes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(str(axis) for axis in axes if axis not in ("t", "c", "z", "cam")))
 
 
 def repeated(chosen: ImageIndex, times: int) -> ImageIndex:

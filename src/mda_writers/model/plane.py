@@ -9,6 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+PLANES_DESCRIBED = 10_000
+"""Planes of one image up to which each has its times and positions in the file itself. In
+OME-XML a plane takes about 200 bytes, which every reader parses when it opens the file: 100 000
+would be 20 MB and seconds. Beyond, they are in the sidecar only, which has them in any case."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlaneInfo:
     """What is known about one plane; None where it is not.

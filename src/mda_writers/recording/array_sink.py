@@ -62,18 +62,20 @@ class ArraySink:
                 self._make(image)
 
     def write(self, placed: PlacedFrame) -> None:
-        """Give a frame to its array."""
+        """Give a frame to its array, if it is kept."""
+        if not placed.saved:
+            return
         key = placed.place.key
         image = self._locator.image(key)
         made = self._made.get(key)
         if made is None:
             self._make(image)
-        elif (made.frame_shape, made.dtype) != (image.frame_shape, image.dtype):
-            self._unmake(made)
-            self._make(image)
+        elif made is not image:
+            self._follow(made, image)
         array = self._arrays[key]
         self._write_frame(array, placed.place.index, placed.pixels)
-        self._announce(image, array)
+        if image.growing:
+            self._announce(image, array)
 
     def flush(self) -> bool:
         """Send on what is gathered."""
@@ -96,6 +98,13 @@ class ArraySink:
         self._arrays[image.key] = array = self._new_array(image)
         self._made[image.key] = image
         self._announce(image, array)
+
+    def _follow(self, made: ImageLayout, image: ImageLayout) -> None:
+        """Take in that an image is no longer what it was made for."""
+        if (made.frame_shape, made.dtype) != (image.frame_shape, image.dtype):
+            self._unmake(made)
+            self._make(image)
+        self._made[image.key] = image
 
     def _unmake(self, image: ImageLayout) -> None:
         """Take back an array that the first frame turned out not to fit; it is still empty."""

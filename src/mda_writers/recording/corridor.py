@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from mda_writers.model.locate import Locator
     from mda_writers.model.protocols import FrameSink
+    from mda_writers.model.selection import FrameSelection
+
+RELEASE_BYTES = 1 << 20
+"""Bytes that are taken off the queue's account at once; a lock a frame is dear for small ones."""
 
 LOOK_AGAIN_S = 0.002
 """While pixels are on their way and no frame comes: how often to see whether they have landed."""
@@ -44,6 +49,8 @@ class Corridor:
         Pixels that may wait in memory.
     on_failure : callable
         Called once, on the writing thread, with the error that ended the recording.
+    selection : FrameSelection, optional
+        Which frames are kept; by default all.
     """
 
     def __init__(
@@ -53,19 +60,19 @@ class Corridor:
         sinks: Sequence[FrameSink],
         queue_bytes: int,
         on_failure: Callable[[WriteError], None],
+        selection: FrameSelection | None = None,
     ) -> None:
         self._path = path
         self._locator = locator
         self._sinks = sinks
         self._on_failure = on_failure
+        self._selection = selection
         self._queue = FrameQueue(queue_bytes)
         self._settled = threading.Condition()
         self._taken = 0
         self._settled_up_to = 0
         self._settle_wanted = False
-        self.frames_received = 0
         self.error: WriteError | None = None
-        self._received_lock = threading.Lock()
         self._thread = threading.Thread(
             target=self._run, name=f"mda-writers {path.name}", daemon=True
         )
@@ -91,10 +98,7 @@ class Corridor:
 
     def put(self, frame: Frame, while_waiting: Callable[[], None] | None = None) -> None:
         """Hand over a frame: waits while the queue is full, returns at once after a failure."""
-        with self._received_lock:
-            self.frames_received += 1
-        if self.error is None:
-            self._queue.put(frame, while_waiting)
+        self._queue.put(frame, while_waiting)
 
     def settle(self) -> None:
         """Return when every frame handed over so far is in its file, or the recording failed."""
@@ -116,9 +120,15 @@ class Corridor:
         """End the recording with `error`; the first one is remembered."""
         if self.error is None:
             self.error = error
+            self._queue.close_to_frames()
             self._on_failure(error)
         with self._settled:
             self._settled.notify_all()
+
+    @property
+    def frames_received(self) -> int:
+        """Frames handed over so far."""
+        return self._queue.received
 
     @property
     def queued_bytes(self) -> int:
@@ -130,9 +140,7 @@ class Corridor:
     def _run(self) -> None:
         nothing_left = True
         while (frames := self._queue.get_all(None if nothing_left else LOOK_AGAIN_S)) is not None:
-            for frame in frames:
-                self._write(frame)
-                self._queue.done(frame)
+            self._write_all(frames)
             # pushing on what is gathered makes small writes: only with nothing better to do
             nothing_left = not frames and self._push_on()
             while self._settle_wanted and not nothing_left:
@@ -142,12 +150,27 @@ class Corridor:
         with self._settled:
             self._settled.notify_all()
 
+    def _write_all(self, frames: deque[Frame]) -> None:
+        """Write frames, and let go of each: its memory is another frame's now."""
+        written = 0
+        while frames:
+            frame = frames.popleft()
+            self._write(frame)
+            written += frame.nbytes
+            if written >= RELEASE_BYTES or not frames:
+                self._queue.done(written)
+                written = 0
+
     def _write(self, frame: Frame) -> None:
         number, self._taken = self._taken, self._taken + 1
         if self.error is not None:
             return
         try:
-            placed = PlacedFrame(frame, self._locator.locate(frame), _plain(frame.pixels), number)
+            saved = self._selection is None or self._selection.keeps(frame, number)
+            place = self._locator.locate(frame)
+            if not saved:
+                self._locator.leave_out(place)
+            placed = PlacedFrame(frame, place, _plain(frame.pixels), number, saved)
             for sink in self._sinks:
                 sink.write(placed)
         except BaseException as error:

@@ -6,13 +6,16 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mda_writers.model.plane import PlaneInfo
+from mda_writers.model.plane import PLANES_DESCRIBED, PlaneInfo
+from mda_writers.recording.runs import BY_PLACE, runs_of
 from mda_writers.sinks.journal import Journal
 from mda_writers.sinks.sidecar import journal_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import numpy as np
 
     from mda_writers.model.layout import ImageLayout, Layout
 
@@ -37,6 +40,12 @@ class Format(Protocol):
     def discard(self, path: Path) -> None:
         """Remove the file or folder of an image without frames."""
 
+    def damage(self, path: Path, image: ImageLayout) -> str:
+        """Return what keeps readers from the frames of an image; nothing if all is well."""
+
+    def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
+        """Return the pixels of the frame that has the additions `ours` in its metadata."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -50,11 +59,14 @@ class Finished:
         What the journal's first line says.
     places : dict
         Key → the places of the frames that are on disk.
+    runs : dict
+        Key → the same in a few numbers, with where they lie (see ``recording/runs.py``).
     """
 
     layout: Layout
     header: dict[str, Any]
     places: dict[str, list[tuple[int, ...]]]
+    runs: dict[str, list[list[int]]]
 
 
 def finish_files(path: Path, fmt: Format) -> Finished:
@@ -64,8 +76,10 @@ def finish_files(path: Path, fmt: Format) -> Finished:
     """
     journal = Journal.read(journal_path(path))
     planes: defaultdict[str, list[PlaneInfo]] = defaultdict(list)
+    slots: defaultdict[str, list[int]] = defaultdict(list)
     for key, frame in journal.frames():
-        planes[key].append(PlaneInfo.from_frame(frame))
+        slots[key].append(frame["mda_writers"].get("ifd", BY_PLACE))
+        planes[key].append(_plane(frame, bare=len(planes[key]) >= PLANES_DESCRIBED))
     for key, image in journal.images.items():
         if key not in planes:
             fmt.discard(path.parent / image.file)
@@ -76,9 +90,17 @@ def finish_files(path: Path, fmt: Format) -> Finished:
     )
     layout = replace(journal.layout, images=_cut_channels(images))
     fmt.finish(path.parent, layout, planes, journal.planes_laid_out)
-    return Finished(
-        layout, journal.header, {key: [p.place for p in some] for key, some in planes.items()}
-    )
+    places = {key: [plane.place for plane in some] for key, some in planes.items()}
+    runs = {i.key: runs_of(i.sizes, places[i.key], slots[i.key]) for i in images}
+    return Finished(layout, journal.header, places, runs)
+
+
+def _plane(frame: dict[str, Any], bare: bool) -> PlaneInfo:
+    """Return what the files' final form needs of a frame; no more than its place, if `bare`."""
+    if bare:
+        ours = frame["mda_writers"]
+        return PlaneInfo(tuple(ours["place"]), ours.get("ifd", ours["number"]))
+    return PlaneInfo.from_frame(frame)
 
 
 def _cut_channels(images: tuple[ImageLayout, ...]) -> tuple[ImageLayout, ...]:

@@ -26,9 +26,12 @@ class FrameQueue:
         self._frames: deque[Frame] = deque()
         self._bytes = 0
         self._closed = False
+        self._refusing = False
         self._changed = threading.Condition()
         self._idle = False
         self._full = False
+
+        self.received = 0
 
     @property
     def nbytes(self) -> int:
@@ -47,20 +50,28 @@ class FrameQueue:
         """
         nbytes = frame.nbytes
         with self._changed:
-            while self._bytes and self._bytes + nbytes > self._most_bytes and not self._closed:
+            while self._is_full(nbytes):
                 self._full = True
                 self._changed.wait(0.05)
                 if while_waiting is not None:
                     while_waiting()
+            self.received += 1
+            if self._refusing or self._closed:
+                return
             self._frames.append(frame)
             self._bytes += nbytes
             if self._idle:
                 self._changed.notify_all()
 
-    def get_all(self, timeout_s: float | None) -> list[Frame] | None:
+    def _is_full(self, nbytes: int) -> bool:
+        if self._refusing or self._closed or not self._bytes:
+            return False
+        return self._bytes + nbytes > self._most_bytes
+
+    def get_all(self, timeout_s: float | None) -> deque[Frame] | None:
         """Return the frames that wait, in order; none after `timeout_s`; None after the last.
 
-        They count as waiting until `done` is called for each.
+        They count as waiting until `done` is told their bytes.
         """
         with self._changed:
             if not self._frames and not self._closed:
@@ -69,17 +80,22 @@ class FrameQueue:
                 self._idle = False
             if not self._frames and self._closed:
                 return None
-            frames = list(self._frames)
-            self._frames.clear()
+            frames, self._frames = self._frames, deque()
             return frames
 
-    def done(self, frame: Frame) -> None:
-        """Say that `frame` needs no memory here any more."""
+    def done(self, nbytes: int) -> None:
+        """Say that frames of so many bytes need no memory here any more."""
         with self._changed:
-            self._bytes -= frame.nbytes
+            self._bytes -= nbytes
             if self._full:
                 self._full = False
                 self._changed.notify_all()
+
+    def close_to_frames(self) -> None:
+        """Let nobody wait for room any more; frames that still come are counted and let go."""
+        with self._changed:
+            self._refusing = True
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Let nobody wait any more: what is here is the rest."""

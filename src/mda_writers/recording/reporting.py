@@ -103,7 +103,12 @@ def write_report(
     path: Path, report: RecordingReport, finished: Finished, extra_metadata: Mapping[str, Any]
 ) -> None:
     """Keep the report, the layout and the header beside the recording, for those who read it."""
-    content = {**finished.header, "layout": finished.layout, "report": report}
+    content = {
+        **finished.header,
+        "layout": finished.layout,
+        "runs": finished.runs,
+        "report": report,
+    }
     if extra_metadata:
         content["extra_metadata"] = dict(extra_metadata)
     replace_bytes(recording_path(path), to_json(content) + b"\n")

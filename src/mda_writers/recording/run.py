@@ -17,6 +17,7 @@ from mda_writers.sinks.disk_guard import DiskGuard
 from mda_writers.sinks.frame_table import FrameTable
 from mda_writers.sinks.journal import JournalWriter, header_line
 from mda_writers.sinks.sidecar import journal_path, sidecar_path
+from mda_writers.storage.lock import FileLock, this_process
 from mda_writers.storage.space import explained
 from mda_writers.storage.write_pool import WritePool
 
@@ -95,6 +96,7 @@ class Run:
     _finished: threading.Event = field(init=False, default_factory=threading.Event)
     _finish_lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _started: float = field(init=False, default_factory=time.perf_counter)
+    _lock: FileLock | None = field(init=False, default=None)
 
     def open(self) -> None:
         """Check the disk, write the journal's header, lay out all files, start writing.
@@ -104,10 +106,11 @@ class Run:
         WriteError
             If the recording cannot begin; nothing of it is left behind.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._check_space()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         journal = JournalWriter(journal_path(self.path))
         try:
+            self._lock_journal()
             journal.append(header_line(self._header()))
             self._connect(journal)
             self._corridor.open()
@@ -149,6 +152,7 @@ class Run:
             except BaseException as error:
                 self.error = self.error or _as_write_error(error, self.path)
             finally:
+                self._unlock_journal()
                 self._finished.set()
 
     @property
@@ -201,6 +205,17 @@ class Run:
             self.limits.min_free_bytes,
         )
 
+    def _lock_journal(self) -> None:
+        """Let nobody take the recording for an interrupted one while this process lives."""
+        # where the file system has no locks, the header's process tells it less surely
+        with suppress(OSError):
+            self._lock = FileLock(journal_path(self.path))
+
+    def _unlock_journal(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
     def _header(self) -> dict[str, Any]:
         from mda_writers import __version__
 
@@ -211,6 +226,7 @@ class Run:
             "set_id": self.set_id,
             "layout": replace(self.layout, images=()),
             "frames_expected": self.locator.frames_expected,
+            "process": this_process(),
             **self.header,
         }
 
@@ -238,6 +254,7 @@ class Run:
         )
 
     def _leave_nothing(self) -> None:
+        self._unlock_journal()
         for image in self.locator.images:
             with suppress(OSError):
                 self.fmt.discard(self.path.parent / image.file)
@@ -258,8 +275,9 @@ class Run:
         self.tally.error = str(self.error or "")
         self.report = build_report(self.path, finished, self.locator, self.tally)
         write_report(self.path, self.report, finished, self.extra_metadata)
+        self._unlock_journal()  # Windows removes no file that is open
         if sidecar_path(self.path).exists():
-            journal_path(self.path).unlink()
+            journal_path(self.path).unlink(missing_ok=True)
 
 
 def _as_write_error(error: BaseException, path: Path) -> WriteError:

@@ -68,7 +68,8 @@ class DiskGuard:
         DiskFullError
             If too little would be left.
         """
-        nbytes = METADATA_BYTES + (0 if self._claimed else placed.pixels.nbytes)
+        needs_room = placed.saved and not self._claimed
+        nbytes = METADATA_BYTES + (placed.pixels.nbytes if needs_room else 0)
         self._budget -= nbytes
         if self._budget < 0:
             self._look(nbytes, placed)

@@ -55,11 +55,13 @@ class FrameTable:
         self._pool = pool
         self._sync_s = None if sync_ms is None else sync_ms / 1000
         self._synced = monotonic()
-        self._waiting: deque[tuple[int, Place, int, bytes]] = deque()
+        self._waiting: deque[tuple[int, Place | None, int, bytes]] = deque()
+        self._since_write = 0
         self._keys: dict[str, bytes] = {}
         self._last_time: float | None = None
         self.intervals_s = array("f")
         self.frames_written = 0
+        self.frames_left_out = 0
         self.bytes_written = 0
 
     def open(self) -> None:
@@ -70,14 +72,19 @@ class FrameTable:
         self._journal.append(b'{"image":' + to_json(image) + b',"planes":%d}\n' % planes)
 
     def write(self, placed: PlacedFrame) -> None:
-        """Prepare the line of a frame; it is written when the frame has landed."""
+        """Prepare the line of a frame; it is written when the frame has landed.
+
+        A frame that is not kept has its line in the order of arrival, too.
+        """
         staged = self._pool.staged() if self._pool else 0
         line = frame_line(
             self._key_json(placed.place.key), _metadata(placed), self._additions(placed)
         )
-        self._waiting.append((staged, placed.place, placed.pixels.nbytes, line))
+        place, nbytes = (placed.place, placed.pixels.nbytes) if placed.saved else (None, 0)
+        self._waiting.append((staged, place, nbytes, line))
         self._note_time(placed.frame.monotonic_s)
-        if len(self._waiting) >= LINES_A_WRITE:
+        self._since_write += 1
+        if self._since_write >= LINES_A_WRITE:
             self._write_landed()
 
     def flush(self) -> bool:
@@ -100,21 +107,27 @@ class FrameTable:
     @property
     def lost(self) -> list[Place]:
         """Places of frames that were taken and have not landed; after `close`, they never will."""
-        return [place for _, place, _, _ in self._waiting]
+        return [place for _, place, _, _ in self._waiting if place is not None]
 
     def _write_landed(self) -> None:
+        self._since_write = 0
         if not self._waiting:
             return
         if self._sync_s is not None and not self._sync():
             return
         landed = self._pool.landed() if self._pool else 0
         lines = []
+        left_out = 0
         while self._waiting and self._waiting[0][0] <= landed:
-            _, _, nbytes, line = self._waiting.popleft()
+            _, place, nbytes, line = self._waiting.popleft()
             lines.append(line)
+            left_out += place is None
             self.bytes_written += nbytes
+        if not lines:
+            return
         self._journal.append(b"".join(lines))
-        self.frames_written += len(lines)
+        self.frames_written += len(lines) - left_out
+        self.frames_left_out += left_out
         if self._sync_s is not None:
             self._journal.sync()
 
@@ -129,17 +142,23 @@ class FrameTable:
         return True
 
     def _additions(self, placed: PlacedFrame) -> bytes:
-        where = getattr(self._arrays.get(placed.place.key), "where", None)
         entry: dict[str, Any] = {
             "number": placed.number,
             "index": {str(axis): i for axis, i in placed.frame.index.items()},
             "place": placed.place.index,
-            **(where(placed.place.index) if where else {}),
-            "xxh3_64": xxhash.xxh3_64_hexdigest(placed.pixels.data),
+            **(self._on_disk(placed) if placed.saved else {"saved": False}),
             "unix_time_s": placed.frame.unix_time_s,
             "monotonic_s": placed.frame.monotonic_s,
         }
         return orjson.dumps(entry, option=_ADDITIONS)
+
+    def _on_disk(self, placed: PlacedFrame) -> dict[str, Any]:
+        """Return where the pixels lie, and their checksum."""
+        where = getattr(self._arrays.get(placed.place.key), "where", None)
+        return {
+            **(where(placed.place.index) if where else {}),
+            "xxh3_64": xxhash.xxh3_64_hexdigest(placed.pixels.data),
+        }
 
     def _key_json(self, key: str) -> bytes:
         if key not in self._keys:

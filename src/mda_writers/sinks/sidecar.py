@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from mda_writers.errors import CorruptRecordingError
 from mda_writers.sinks.journal import JOURNAL_SUFFIX, split_frame_line
 from mda_writers.storage.atomic import replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SIDECAR_SUFFIX = "_frame_metadata.json"
@@ -47,6 +51,31 @@ def write_sidecar(journal: Path, sidecar: Path) -> None:
                 target.write(b",\n" * (n > 0) + split_frame_line(source.readline())[1])
             target.write(b"\n]")
         target.write(b"}\n")
+
+
+def read_sidecar(sidecar: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return the key and the metadata of every frame, one frame in memory at a time.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If the file is cut or altered.
+    """
+    key, line = "", b""
+    with sidecar.open("rb") as stream:
+        try:
+            for line in stream:
+                if line.endswith(b": [\n"):
+                    key = orjson.loads(line.lstrip(b"{")[: -len(b": [\n")])
+                elif line.startswith(b"{") and line != _EMPTY:
+                    yield key, orjson.loads(line.rstrip(b",\n"))
+        except orjson.JSONDecodeError as error:
+            raise CorruptRecordingError(f"{sidecar}: a line is altered ({error}).") from error
+    if line not in (b"]}\n", _EMPTY):
+        raise CorruptRecordingError(f"{sidecar}: the end is missing; the file was cut.")
+
+
+_EMPTY = b"{}\n"
 
 
 def _places_by_key(journal: Path) -> dict[bytes, list[int]]:

@@ -33,6 +33,11 @@ OPEN_EXTENTS = 4
 files (positions) or places (cameras)."""
 
 
+SMALL_COPY_BYTES = 256 << 10
+"""Below, a copy keeps the interpreter's lock. numpy would let go of it for the few microseconds,
+and getting it back from a busy camera thread takes longer than the copy."""
+
+
 @dataclass(slots=True, eq=False)
 class _Extent:
     """Adjacent bytes of one file, gathered in one buffer. `start` counts in the file."""
@@ -51,6 +56,15 @@ class _Extent:
     @property
     def room(self) -> int:
         return len(self.buffer) - self.end
+
+    def take(self, raw: np.ndarray) -> None:
+        """Copy `raw` behind what is there."""
+        end = self.end + len(raw)
+        if len(raw) < SMALL_COPY_BYTES:
+            self.buffer.data[self.end : end] = raw.data
+        else:
+            self.buffer[self.end : end] = raw
+        self.end = end
 
 
 class WritePool:
@@ -106,8 +120,7 @@ class WritePool:
         while len(raw):
             extent = self._extent(file, offset)
             count = min(extent.room, len(raw))
-            extent.buffer[extent.end : extent.end + count] = raw[:count]
-            extent.end += count
+            extent.take(raw[:count])
             self._last = extent.number
             offset += count
             raw = raw[count:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
-from math import prod
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +47,9 @@ class DirectPlan:
         self.z_step_um = z_step_um
         self.time_interval_s = time_interval_s
         self.camera = camera
+        self._known: tuple[Any, Any] | None = None
         self._next = 0
+        self._indices = product(*(range(n) for n in self.sizes.values()))
         self._lock = threading.Lock()
 
     def locator(self, file_name: str) -> Locator:
@@ -77,6 +79,8 @@ class DirectPlan:
         FrameError
             Saying what was expected.
         """
+        if isinstance(frame, np.ndarray) and (frame.shape, frame.dtype) == self._known:
+            return
         if not isinstance(frame, np.ndarray):
             raise FrameError(f"add_frame takes a numpy array, not {type(frame).__name__}.")
         colour = frame.ndim == 3 and frame.shape[2] == 3
@@ -99,6 +103,7 @@ class DirectPlan:
                 f"add_frame: the frame is {frame.shape} {frame.dtype}, the recording holds "
                 f"{self._expected()} {self.dtype}. It was not written; convert it first."
             )
+        self._known = (frame.shape, frame.dtype)
 
     def index(self, given: Mapping[str, int] | None) -> dict[str, int]:
         """Return `given`, or the index of the next frame in the order of the sizes."""
@@ -106,15 +111,15 @@ class DirectPlan:
             return {str(axis): int(i) for axis, i in given.items()}
         with self._lock:
             number, self._next = self._next, self._next + 1
-        if not self.sizes:
-            return {"t": number}
-        if number >= prod(self.sizes.values()):
+            if not self.sizes:
+                return {"t": number}
+            indices = next(self._indices, None)
+        if indices is None:
             raise FrameError(
                 f"add_frame: all {number} frames of the plan {self.sizes} are there already. Call "
                 "finish(), or begin() without sizes for a recording of open length."
             )
-        indices = np.unravel_index(number, tuple(self.sizes.values()))
-        return {axis: int(i) for axis, i in zip(self.sizes, indices, strict=True)}
+        return dict(zip(self.sizes, indices, strict=True))
 
     def _planned(self) -> list[PlannedImage]:
         if not self.sizes:

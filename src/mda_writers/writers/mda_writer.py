@@ -36,6 +36,7 @@ from mda_writers.sinks.sidecar import (
     write_sidecar,
 )
 from mda_writers.storage.space import explained
+from mda_writers.storage.write_pool import SMALL_COPY_BYTES
 from mda_writers.writers.direct import DirectPlan
 from mda_writers.writers.existing import find_existing, free_path, remove_existing
 from mda_writers.writers.relay import Backlog, cancel_run, running_core
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
     from mda_writers.model.report import RecordingReport
     from mda_writers.recording.finalize import Format
 
-QUEUE_BYTES = 512 << 20
-"""Default of ``queue_bytes``: a fifth of a second of a 2.5 GB/s camera, and small beside the
+QUEUE_BYTES = 256 << 20
+"""Default of ``queue_bytes``: a tenth of a second of a 2.5 GB/s camera, and small beside the
 memory of an acquisition computer."""
 
 MIN_FREE_BYTES = 1 << 20
@@ -277,7 +278,7 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
         direct.check(frame)
         run.put(
             Frame(
-                pixels=np.array(frame, order="C"),
+                pixels=_copied(frame),
                 index=direct.index(index),
                 metadata=_frame_metadata(metadata, timestamp_s),
             )
@@ -626,6 +627,14 @@ def _choose_image(run: Run, wanted: Mapping[str, Any]) -> ImageLayout:
         f"There is no image at {chosen}; there are "
         f"{', '.join(str(image.index or image.name) for image in run.locator.images)}."
     )
+
+
+def _copied(frame: np.ndarray) -> np.ndarray:
+    """Return a copy of `frame` that nobody changes."""
+    if frame.nbytes < SMALL_COPY_BYTES:
+        # keeps the interpreter's lock, see there
+        return np.frombuffer(frame.tobytes(), frame.dtype).reshape(frame.shape)
+    return np.array(frame, order="C")
 
 
 def _frame_metadata(metadata: Mapping[str, Any] | None, timestamp_s: float | None) -> bytes:
