@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import permutations
 from math import prod
@@ -16,7 +18,7 @@ from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout, ascii_xml, 
 from mda_writers.storage.block_file import BlockFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mda_writers.model.layout import ImageLayout, Layout
@@ -351,19 +353,37 @@ class BigTiffFormat:
     def damage(self, path: Path, image: ImageLayout) -> str:
         """Return what keeps a reader from finding the planes of a file; nothing if all is well."""
         try:
-            with tifffile.TiffFile(path) as tif:
+            with _complaints() as complaints, tifffile.TiffFile(path) as tif:
                 offsets = _plane_offsets(tif)
         except Exception as error:  # whatever a damaged file makes tifffile do
             return f"no readable TIFF ({type(error).__name__}: {error})"
+        if complaints:
+            return f"its directory is cut or altered ({complaints[0]})"
         expected = DATA_OFFSET + np.arange(len(offsets)) * image.frame_bytes
         if not np.array_equal(offsets, expected):
-            return "its directory is cut or altered: a plane is not where it was written"
+            return "its directory is altered: a plane is not where it was written"
         return ""
 
     def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
         """Return the pixels of one frame, found the way any reader of TIFF finds them."""
         with tifffile.TiffFile(path) as tif:
             return np.asarray(tif.pages[ours["ifd"]].asarray())
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collect what tifffile logs in the block: of a damaged file it reads what it can."""
+    found: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    logger = tifffile.logger()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
 def _plane_offsets(tif: tifffile.TiffFile) -> np.ndarray:

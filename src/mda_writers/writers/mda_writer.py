@@ -429,9 +429,10 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
         """
         wanted = {**(indexers or {}), **indexers_kwargs}
         run = self._run
+        if run is not None:
+            run.settle()
         if run is None or not run.locator.images:
             raise IndexError(f"{self.path}: nothing was recorded yet.")
-        run.settle()
         image = _choose_image(run, wanted)
         axes = [*image.sizes, "y", "x"]
         if "cam" in wanted and "c" in image.sizes:

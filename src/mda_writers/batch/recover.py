@@ -1,0 +1,145 @@
+"""Recover: give an interrupted recording the end that it did not live to see."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import useq
+
+from mda_writers.errors import WriteError
+from mda_writers.model.frame import Frame
+from mda_writers.model.locate import Locator
+from mda_writers.model.scope import Scope
+from mda_writers.recording.finalize import finish_files
+from mda_writers.recording.formats_table import format_of
+from mda_writers.recording.reporting import Tally, build_report, write_report
+from mda_writers.recording.stored import StoredRecording, main_path
+from mda_writers.sinks.journal import Journal
+from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path, write_sidecar
+from mda_writers.storage.lock import FileLock, is_alive
+from mda_writers.writers.direct import DirectPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mda_writers.model.report import RecordingReport
+
+INTERRUPTED = "The program ended before the recording did; its files were completed afterwards."
+
+
+def recover(path: str | Path) -> RecordingReport:
+    """Complete an interrupted recording, as far as its frames had reached the disk.
+
+    Writes the final form of the files, the sidecar and the report that a normal end writes; the
+    recording stays what it is, incomplete. One that is complete already is left alone. May itself
+    be killed at any moment, and repeated.
+
+    Parameters
+    ----------
+    path : path-like
+        The recording, or any of its files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no recording.
+    WriteError
+        If it is still being written; if its journal is cut before the first frame, or altered.
+    """
+    main = main_path(Path(path))
+    if not journal_path(main).exists():
+        return _report_of(main)
+    lock = _lock(main)
+    try:
+        report = _report_of(main) if recording_path(main).exists() else _complete(main)
+    finally:
+        if lock is not None:
+            lock.release()
+    if sidecar_path(main).exists():
+        journal_path(main).unlink(missing_ok=True)
+    return report
+
+
+def _lock(main: Path) -> FileLock | None:
+    """Return a lock on the recording; None where the file system has none, and nobody writes."""
+    try:
+        return FileLock(journal_path(main))
+    except BlockingIOError as error:
+        raise _still_written(main) from error
+    except OSError as error:
+        if is_alive(Journal.read(journal_path(main)).header.get("process") or {}):
+            raise _still_written(main) from error
+        return None
+
+
+def _still_written(main: Path) -> WriteError:
+    process = Journal.read(journal_path(main)).header.get("process") or {}
+    return WriteError(
+        f"{main}: still being written, by process {process.get('pid')} on {process.get('host')}. "
+        "Nothing was changed; end the recording first."
+    )
+
+
+def _report_of(main: Path) -> RecordingReport:
+    report = StoredRecording.find(main).report
+    assert report is not None  # there is a file with it
+    return report
+
+
+def _complete(main: Path) -> RecordingReport:
+    """Do what the normal end does, from the journal alone."""
+    finished = finish_files(main, format_of(Journal.read(journal_path(main)).header))
+    journal = Journal.read(journal_path(main))
+    write_sidecar(journal_path(main), sidecar_path(main))
+    locator, tally = _counted(journal, main.name)
+    report = build_report(main, finished, locator, tally)
+    write_report(main, report, finished, {})
+    return report
+
+
+def _counted(journal: Journal, file_name: str) -> tuple[Locator, Tally]:
+    """Go through the frames as they came: what they fill of the plan, and when they came."""
+    locator = _locator(journal.header, file_name)
+    tally = Tally(error=INTERRUPTED)
+    times: list[float] = []
+    for key, frame in journal.frames():
+        ours, image = frame["mda_writers"], journal.images[key]
+        # every pixel of it is one and the same: no memory, whatever the shape
+        pixels = np.broadcast_to(np.zeros((), image.dtype), image.frame_shape)
+        place = locator.locate(Frame(pixels, ours["index"], frame, _event(frame)))
+        tally.frame_came(ours["index"], frame)
+        tally.frames_received = max(tally.frames_received, ours["number"] + 1)
+        times.append(ours["monotonic_s"])
+        if not ours.get("saved", True):
+            tally.not_saved += 1
+            locator.leave_out(place)
+            continue
+        tally.frames_written += 1
+        tally.bytes_written += image.frame_bytes
+    tally.intervals_s.extend(later - before for before, later in pairwise(times))
+    tally.seconds = times[-1] - times[0] if times else 0.0
+    return locator, tally
+
+
+def _locator(header: Mapping[str, Any], file_name: str) -> Locator:
+    """Return the locator that the recording began with."""
+    direct = header.get("direct")
+    if direct is not None:
+        names = tuple(direct["channels"])
+        plan = DirectPlan(
+            1, 1, None, None, direct["sizes"], names, None, None, None, direct["camera"]
+        )
+        return plan.locator(file_name)
+    scope = Scope.from_summary(header.get("summary_metadata") or {})
+    if header.get("sequence") is None:
+        return Locator([], scope, file_name)
+    sequence = useq.MDASequence.model_validate(header["sequence"])
+    return Locator.of_sequence(sequence, scope, file_name)
+
+
+def _event(frame: Mapping[str, Any]) -> useq.MDAEvent | None:
+    event = frame.get("mda_event")
+    return None if event is None else useq.MDAEvent.model_validate(event)
