@@ -16,6 +16,7 @@ import tifffile
 from mda_writers.formats.ome_xml import OmeXml, pixel_type
 from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout, ascii_xml, lay_out
 from mda_writers.storage.block_file import BlockFile
+from mda_writers.storage.space import free_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,8 +66,14 @@ class BigTiffArray:
         if xml is not None:
             pixel_type(image.dtype)
         self._file = BlockFile(path)
-        self.planes = _first_capacity(image) if image.growing else image.planes
-        self._lay_out(0)
+        self.planes = (
+            _growth(path, image, _first_capacity(image)) if image.growing else image.planes
+        )
+        try:
+            self._lay_out(0)
+        except BaseException:
+            self._file.close()
+            raise
 
     # ------------------------------------------------------------ frames in
 
@@ -134,9 +141,8 @@ class BigTiffArray:
         return DATA_OFFSET + slot * self._frame_bytes
 
     def _make_room(self) -> None:
-        most = max(1, MOST_GROWTH_BYTES // self.image.frame_bytes)
         before = self.planes
-        self.planes += min(self.planes, most)
+        self.planes += _growth(self.path, self.image, min(before, _most_planes(self.image)))
         self._lay_out(before)
 
     def _lay_out(self, planes_before: int) -> None:
@@ -157,6 +163,8 @@ class BigTiffArray:
     def _is_sparse(self) -> bool:
         """Whether the plan leaves out so much of the box that claiming it all would be a waste."""
         planned = self.image.frames_planned
+        if self._layout.selective:
+            return True
         return planned is not None and planned < 0.9 * self.planes
 
     def _sizes(self) -> tuple[int, ...]:
@@ -298,6 +306,19 @@ def _with_image(layout: Layout, image: ImageLayout) -> Layout:
 
 def _strides(sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(prod(sizes[n + 1 :]) for n in range(len(sizes)))
+
+
+def _most_planes(image: ImageLayout) -> int:
+    return max(1, MOST_GROWTH_BYTES // image.frame_bytes)
+
+
+def _growth(path: Path, image: ImageLayout, planes: int) -> int:
+    """Return `planes`, or fewer where the disk is nearly full: it is to be filled with frames.
+
+    With a quarter of what is free at a time, the room that is claimed and never used is small,
+    and the disk guard sees the end coming.
+    """
+    return max(1, min(planes, free_bytes(path) // 4 // image.frame_bytes))
 
 
 def _first_capacity(image: ImageLayout) -> int:

@@ -25,7 +25,7 @@ from mda_writers.model.plan import (
 from mda_writers.model.scope import Camera, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from useq import MDASequence
 
@@ -201,11 +201,12 @@ class Locator:
         image.count += 1
         return Place(layout.key, place)
 
-    def forget(self, place: Place) -> None:
-        """Take back that the frame of `place` was written: it did not reach the disk."""
-        image = self._images[place.key]
-        image.written[place.index] = False
-        image.count -= 1
+    def keep_only(self, places: Mapping[str, Iterable[tuple[int, ...]]]) -> None:
+        """Say which frames did reach the disk, by key; those left out stay what they are."""
+        for key, image in self._images.items():
+            image.written = image.left_out.copy()
+            for place in places.get(key, ()):
+                image.written[place] = True
 
     def leave_out(self, place: Place) -> None:
         """Say that the frame of `place` came and is not kept: it is neither written nor missing.

@@ -97,8 +97,18 @@ class Corridor:
         self._thread.start()
 
     def put(self, frame: Frame, while_waiting: Callable[[], None] | None = None) -> None:
-        """Hand over a frame: waits while the queue is full, returns at once after a failure."""
-        self._queue.put(frame, while_waiting)
+        """Hand over a frame: waits while the queue is full, returns at once after a failure.
+
+        Raises
+        ------
+        WriteError
+            If the recording was ended by another thread.
+        """
+        if not self._queue.put(frame, while_waiting):
+            raise WriteError(
+                f"{self._path}: the recording was ended while a frame was handed over. That frame "
+                "was not written; end a recording only when nobody adds frames any more."
+            )
 
     def settle(self) -> None:
         """Return when every frame handed over so far is in its file, or the recording failed."""

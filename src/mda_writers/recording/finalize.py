@@ -78,6 +78,8 @@ def finish_files(path: Path, fmt: Format) -> Finished:
     planes: defaultdict[str, list[PlaneInfo]] = defaultdict(list)
     slots: defaultdict[str, list[int]] = defaultdict(list)
     for key, frame in journal.frames():
+        if not frame["mda_writers"].get("saved", True):
+            continue
         slots[key].append(frame["mda_writers"].get("ifd", BY_PLACE))
         planes[key].append(_plane(frame, bare=len(planes[key]) >= PLANES_DESCRIBED))
     for key, image in journal.images.items():

@@ -38,8 +38,8 @@ class FrameQueue:
         """Bytes that wait here or are being written."""
         return self._bytes
 
-    def put(self, frame: Frame, while_waiting: Callable[[], None] | None = None) -> None:
-        """Add a frame; wait while the queue is full.
+    def put(self, frame: Frame, while_waiting: Callable[[], None] | None = None) -> bool:
+        """Add a frame; wait while the queue is full. False if it was closed meanwhile.
 
         Parameters
         ----------
@@ -55,13 +55,16 @@ class FrameQueue:
                 self._changed.wait(0.05)
                 if while_waiting is not None:
                     while_waiting()
+            if self._closed and not self._refusing:
+                return False
             self.received += 1
-            if self._refusing or self._closed:
-                return
+            if self._refusing:
+                return True
             self._frames.append(frame)
             self._bytes += nbytes
             if self._idle:
                 self._changed.notify_all()
+            return True
 
     def _is_full(self, nbytes: int) -> bool:
         if self._refusing or self._closed or not self._bytes:

@@ -40,22 +40,36 @@ class Tally:
     error: str = ""
     camera_gaps: int = 0
     _image_numbers: dict[str, int] = field(default_factory=dict)
+    ran_to_end: bool = False
     _begun: dict[IndexKey, int] = field(default_factory=dict)
+    _last_begun: frozenset[IndexKey] = frozenset()
 
-    def begin_event(self, index: Mapping[str, int]) -> None:
-        """Note that the runner began an event; its frames are due."""
-        self._begun[frozenset(index.items())] = 0
+    def begin_events(self, indices: Iterable[Mapping[str, int]]) -> None:
+        """Note that the runner began an event, or several at once; their frames are due."""
+        self._last_begun = frozenset(frozenset(index.items()) for index in indices)
+        self._begun.update(dict.fromkeys(self._last_begun, 0))
 
     def frame_came(self, index: Mapping[str, int], metadata: Mapping[str, Any]) -> None:
         """Note a frame: its event gave one, and the camera may have counted it."""
-        self._begun.pop(frozenset((a, i) for a, i in index.items() if a != "cam"), None)
+        self._begun.pop(_event_key(index), None)
         camera_metadata = metadata.get("camera_metadata")
         if camera_metadata:
             self._count_gap(str(metadata.get("camera_device")), camera_metadata)
 
-    def events_without_frame(self) -> list[dict[str, int]]:
-        """Return the indices of events that were begun and gave no frame."""
-        return [{str(a): i for a, i in sorted(index)} for index in self._begun]
+    def events_without_frame(self) -> list[IndexKey]:
+        """Return the indices of events that gave no frame while the run went on.
+
+        What was begun last, in a run that was cut short, would perhaps have given its frames.
+        """
+        cut_off = frozenset() if self.ran_to_end else self._last_begun
+        return [index for index in self._begun if index not in cut_off]
+
+    @property
+    def all_came(self) -> bool:
+        """Whether every event was begun, and everything that was taken came to be written."""
+        kept = self.frames_received - self.not_saved
+        undisturbed = not (self.canceled or self.buffer_overflowed or self.error)
+        return self.ran_to_end and undisturbed and self.frames_written == kept
 
     def _count_gap(self, camera: str, camera_metadata: Mapping[str, Any]) -> None:
         """Compare the camera's own frame number with the one before (it restarts at 0)."""
@@ -71,8 +85,7 @@ class Tally:
 
 def build_report(path: Path, finished: Finished, locator: Locator, tally: Tally) -> RecordingReport:
     """Return what became of the recording."""
-    skipped = tally.events_without_frame()
-    missing, count = _missing(locator.unwritten(), skipped)
+    skipped, missing, count = _without_frame(locator, tally)
     intervals = np.frombuffer(tally.intervals_s, np.float32) * 1e3
     written = tally.frames_written
     kept = tally.frames_received - tally.not_saved
@@ -120,22 +133,30 @@ def read_recording(path: Path) -> dict[str, Any]:
     return content
 
 
-def _missing(
-    unwritten: Iterable[dict[str, int]], skipped: list[dict[str, int]]
-) -> tuple[list[dict[str, int]], int]:
-    """Return the first missing frames, and how many there are; skipped ones are not among them."""
-    left_out = {frozenset(index.items()) for index in skipped}
-    rest = (
-        i
-        for i in unwritten
-        if frozenset((a, n) for a, n in i.items() if a != "cam") not in left_out
-    )
-    listed = list(islice(rest, MISSING_LISTED))
-    return listed, len(listed) + sum(1 for _ in rest)
+def _without_frame(
+    locator: Locator, tally: Tally
+) -> tuple[list[dict[str, int]], list[dict[str, int]], int]:
+    """Return the events that were skipped, the first missing frames, and how many are missing."""
+    skipped = dict.fromkeys(tally.events_without_frame())
+    if tally.all_came:
+        # The events of a run's first milliseconds are not seen with output=, where the relay
+        # is slower than the run. But all were begun: what has no frame was skipped.
+        skipped |= dict.fromkeys(map(_event_key, locator.unwritten()))
+    missing = (index for index in locator.unwritten() if _event_key(index) not in skipped)
+    listed = list(islice(missing, MISSING_LISTED))
+    named = [{str(a): i for a, i in sorted(key)} for key in islice(skipped, MISSING_LISTED)]
+    return named, listed, len(listed) + sum(1 for _ in missing)
+
+
+def _event_key(index: Mapping[str, int]) -> IndexKey:
+    """Return the index of the event that commanded a frame: it asks all cameras at once."""
+    return frozenset((axis, i) for axis, i in index.items() if axis != "cam")
 
 
 def _existing(path: Path, finished: Finished) -> list[str]:
     files = [path.parent / image.file for image in finished.layout.images]
+    if "projections" in finished.header:
+        files += sorted((path.parent / finished.header["projections"]).glob("*"))
     files += [sidecar_path(path), recording_path(path)]
     # the sidecar has taken over by the time anybody reads this
     if not sidecar_path(path).exists():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mda_writers.errors import WriteError
+from mda_writers.formats.image_files import ImageFiles
 from mda_writers.recording.array_sink import ArraySink
 from mda_writers.recording.corridor import Corridor
 from mda_writers.recording.finalize import finish_files
@@ -16,6 +17,7 @@ from mda_writers.recording.reporting import Tally, build_report, write_report
 from mda_writers.sinks.disk_guard import DiskGuard
 from mda_writers.sinks.frame_table import FrameTable
 from mda_writers.sinks.journal import JournalWriter, header_line
+from mda_writers.sinks.max_projection import ProjectionSink, free_folder
 from mda_writers.sinks.sidecar import journal_path, sidecar_path
 from mda_writers.storage.lock import FileLock, this_process
 from mda_writers.storage.space import explained
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from mda_writers.model.frame import Frame
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.locate import Locator
+    from mda_writers.model.projection import MaxProjection
     from mda_writers.model.report import RecordingReport
+    from mda_writers.model.selection import FrameSelection
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,10 @@ class Run:
         What the journal's first line shall say besides the layout.
     pooled : bool
         Whether the format's pixels go through a `WritePool`.
+    selection : FrameSelection, optional
+        Which frames are kept; by default all.
+    projection : MaxProjection, optional
+        Which maximum projections are made while frames come.
     """
 
     path: Path
@@ -84,6 +92,8 @@ class Run:
     seams: Seams
     header: Mapping[str, Any]
     pooled: bool = True
+    selection: FrameSelection | None = None
+    projection: MaxProjection | None = None
     arrays: dict[str, Any] = field(default_factory=dict)
     set_id: str = ""
     tally: Tally = field(default_factory=Tally)
@@ -91,12 +101,14 @@ class Run:
     report: RecordingReport | None = None
     error: WriteError | None = None
     pool: WritePool | None = field(init=False, default=None)
+    projections: ProjectionSink | None = field(init=False, default=None)
     _table: FrameTable = field(init=False)
     _corridor: Corridor = field(init=False)
     _finished: threading.Event = field(init=False, default_factory=threading.Event)
     _finish_lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _started: float = field(init=False, default_factory=time.perf_counter)
     _lock: FileLock | None = field(init=False, default=None)
+    _files: set[str] = field(init=False, default_factory=set)
 
     def open(self) -> None:
         """Check the disk, write the journal's header, lay out all files, start writing.
@@ -106,11 +118,13 @@ class Run:
         WriteError
             If the recording cannot begin; nothing of it is left behind.
         """
+        self._check_selection()
         self._check_space()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         journal = JournalWriter(journal_path(self.path))
         try:
             self._lock_journal()
+            self._make_projections()
             journal.append(header_line(self._header()))
             self._connect(journal)
             self._corridor.open()
@@ -196,7 +210,23 @@ class Run:
 
     # ------------------------------------------------------------ helpers, in order of use
 
+    def _check_selection(self) -> None:
+        if self.selection is not None:
+            self.selection.check(self.locator.frames_expected)
+            self.layout = replace(self.layout, selective=True)
+
+    def _make_projections(self) -> None:
+        if self.projection is not None:
+            self.projections = ProjectionSink(
+                free_folder(self.path),
+                self.projection,
+                self.locator,
+                ImageFiles(self.layout, self.projection.preview),
+            )
+
     def _check_space(self) -> None:
+        if self.layout.selective:
+            return  # how much will be kept is not known; the guard watches the disk instead
         images = self.locator.images
         DiskGuard.check(
             self.path.parent,
@@ -227,6 +257,7 @@ class Run:
             "layout": replace(self.layout, images=()),
             "frames_expected": self.locator.frames_expected,
             "process": this_process(),
+            **({"projections": self.projections.folder.name} if self.projections else {}),
             **self.header,
         }
 
@@ -236,39 +267,61 @@ class Run:
         arrays = ArraySink(
             self.locator,
             self.arrays,
-            lambda image: self.seams.new_array(self, image),
+            self._new_array,
             lambda image: self.fmt.discard(self.path.parent / image.file),
             self.seams.write_frame,
             self._table,
             self.pool,
         )
         guard = DiskGuard(
-            self.path.parent, self.limits.min_free_bytes, claimed=not self.locator.open_ended
+            self.path.parent,
+            self.limits.min_free_bytes,
+            claimed=not (self.locator.open_ended or self.layout.selective),
         )
+        more = [self.projections] if self.projections else []
         self._corridor = Corridor(
             self.path,
             self.locator,
-            [guard, arrays, self._table],
+            [guard, arrays, self._table, *more],
             self.limits.queue_bytes,
             self.seams.cancel,
+            self.selection,
         )
 
-    def _leave_nothing(self) -> None:
-        self._unlock_journal()
-        for image in self.locator.images:
+    def _new_array(self, image: ImageLayout) -> Any:
+        """Return an array for an image, in a file of its own; leave none behind if that fails."""
+        file = self.path.parent / image.file
+        if image.file not in self._files and file.exists():
+            raise WriteError(
+                f"{file}: exists, and belongs to another recording. It was not touched; move it, "
+                "or choose another name."
+            )
+        self._files.add(image.file)
+        try:
+            return self.seams.new_array(self, image)
+        except BaseException:
             with suppress(OSError):
-                self.fmt.discard(self.path.parent / image.file)
+                self.fmt.discard(file)
+            raise
+
+    def _leave_nothing(self) -> None:
+        if self.projections is not None:
+            self.projections.remove()
+        self._unlock_journal()
+        for name in self._files:
+            with suppress(OSError):
+                self.fmt.discard(self.path.parent / name)
         journal_path(self.path).unlink(missing_ok=True)
 
     def _end(self) -> None:
         """Files, then sidecar, then report; the journal goes when the sidecar has taken over."""
-        for place in self._table.lost:
-            self.locator.forget(place)
         finished = finish_files(self.path, self.fmt)
+        self.locator.keep_only(finished.places)
         self.layout = finished.layout
         self.seams.finalize_metadata()
         self.tally.frames_received = self.frames_received
         self.tally.frames_written = self._table.frames_written
+        self.tally.not_saved = self._table.frames_left_out
         self.tally.bytes_written = self._table.bytes_written
         self.tally.intervals_s = self._table.intervals_s
         self.tally.seconds = time.perf_counter() - self._started

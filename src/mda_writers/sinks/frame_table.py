@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from itertools import takewhile
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from mda_writers.sinks.journal import JournalWriter, frame_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mda_writers.model.frame import Place, PlacedFrame
+    from mda_writers.model.frame import PlacedFrame
     from mda_writers.model.layout import ImageLayout
     from mda_writers.model.protocols import FrameArray
     from mda_writers.storage.write_pool import WritePool
@@ -55,7 +56,7 @@ class FrameTable:
         self._pool = pool
         self._sync_s = None if sync_ms is None else sync_ms / 1000
         self._synced = monotonic()
-        self._waiting: deque[tuple[int, Place | None, int, bytes]] = deque()
+        self._waiting: deque[tuple[int, bool, int, bytes]] = deque()
         self._since_write = 0
         self._keys: dict[str, bytes] = {}
         self._last_time: float | None = None
@@ -80,8 +81,8 @@ class FrameTable:
         line = frame_line(
             self._key_json(placed.place.key), _metadata(placed), self._additions(placed)
         )
-        place, nbytes = (placed.place, placed.pixels.nbytes) if placed.saved else (None, 0)
-        self._waiting.append((staged, place, nbytes, line))
+        nbytes = placed.pixels.nbytes if placed.saved else 0
+        self._waiting.append((staged, placed.saved, nbytes, line))
         self._note_time(placed.frame.monotonic_s)
         self._since_write += 1
         if self._since_write >= LINES_A_WRITE:
@@ -104,11 +105,6 @@ class FrameTable:
         finally:
             self._journal.close()
 
-    @property
-    def lost(self) -> list[Place]:
-        """Places of frames that were taken and have not landed; after `close`, they never will."""
-        return [place for _, place, _, _ in self._waiting if place is not None]
-
     def _write_landed(self) -> None:
         self._since_write = 0
         if not self._waiting:
@@ -116,18 +112,15 @@ class FrameTable:
         if self._sync_s is not None and not self._sync():
             return
         landed = self._pool.landed() if self._pool else 0
-        lines = []
-        left_out = 0
-        while self._waiting and self._waiting[0][0] <= landed:
-            _, place, nbytes, line = self._waiting.popleft()
-            lines.append(line)
-            left_out += place is None
-            self.bytes_written += nbytes
-        if not lines:
+        due = list(takewhile(lambda frame: frame[0] <= landed, self._waiting))
+        if not due:
             return
-        self._journal.append(b"".join(lines))
-        self.frames_written += len(lines) - left_out
-        self.frames_left_out += left_out
+        self._journal.append(b"".join(line for _, _, _, line in due))
+        for _, saved, nbytes, _ in due:
+            self._waiting.popleft()
+            self.bytes_written += nbytes
+            self.frames_written += saved
+            self.frames_left_out += not saved
         if self._sync_s is not None:
             self._journal.sync()
 

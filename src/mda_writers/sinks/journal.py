@@ -9,6 +9,7 @@ a crash is no line.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +46,20 @@ class JournalWriter:
         self.path = path
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._fd = os.open(path, flags, 0o666)
+        self._size = 0
 
     def append(self, lines: bytes) -> None:
-        """Append whole lines, each with its newline."""
+        """Append whole lines, each with its newline; all of them, or none."""
         view = memoryview(lines)
         try:
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
+            # half a line would swallow the one that is appended next
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._size)
             raise explained(error, self.path, len(lines)) from error
+        self._size += len(lines)
 
     def sync(self) -> None:
         """Return when all lines would survive a power cut."""

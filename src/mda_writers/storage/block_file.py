@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from mda_writers.errors import DiskFullError
 from mda_writers.storage.space import claim
 
 if TYPE_CHECKING:
@@ -86,9 +87,14 @@ class BlockFile:
             If there is no room.
         """
         with self._opened() as (_, ordinary):
-            if not claim(ordinary, self.path, offset, nbytes):
-                size = max(os.fstat(ordinary).st_size, offset + nbytes)
-                os.ftruncate(ordinary, size)
+            size = os.fstat(ordinary).st_size
+            try:
+                claimed = claim(ordinary, self.path, offset, nbytes)
+            except DiskFullError:
+                os.ftruncate(ordinary, size)  # let go of what there still was
+                raise
+            if not claimed:
+                os.ftruncate(ordinary, max(size, offset + nbytes))
 
     def truncate(self, size: int) -> None:
         """Cut, or extend, the file to `size` bytes."""

@@ -26,7 +26,9 @@ from mda_writers.model.layout import Layout
 from mda_writers.model.locate import Locator
 from mda_writers.model.names import split_suffix
 from mda_writers.model.plan import image_index, is_open_ended, time_interval_s, z_step_um
+from mda_writers.model.projection import MaxProjection
 from mda_writers.model.scope import Scope
+from mda_writers.model.selection import FrameSelection
 from mda_writers.recording.run import Limits, Run, Seams
 from mda_writers.sinks.journal import Journal
 from mda_writers.sinks.sidecar import (
@@ -39,16 +41,17 @@ from mda_writers.storage.space import explained
 from mda_writers.storage.write_pool import SMALL_COPY_BYTES
 from mda_writers.writers.direct import DirectPlan
 from mda_writers.writers.existing import find_existing, free_path, remove_existing
-from mda_writers.writers.relay import Backlog, cancel_run, running_core
+from mda_writers.writers.relay import Backlog, cancel_run, ran_to_end, running_core
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pymmcore_plus import CMMCorePlus
     from useq import MDAEvent, MDASequence
 
     from mda_writers.model.layout import ImageLayout
     from mda_writers.model.report import RecordingReport
+    from mda_writers.model.selection import Decide
     from mda_writers.recording.finalize import Format
 
 QUEUE_BYTES = 256 << 20
@@ -82,6 +85,12 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
         By default a frame that has its line in the journal survives a killed process. With
         ``sync_ms`` it survives a power cut as well: every so many milliseconds everything is
         synced, and lines are written only then.
+    save_frame : iterable of bool, or callable, optional
+        Which frames to keep: a flag for each, in the order of their arrival, or a function
+        ``(event, metadata) -> bool``. The others are listed as acquired and not saved.
+    max_projection : bool, str or MaxProjection
+        Whether to make maximum projections while frames come, along z or the axes given; see
+        `MaxProjection`.
     core : CMMCorePlus, optional
         The core whose run is cancelled when writing fails. By default the one that the writer
         is connected to, or else ``CMMCorePlus.instance()``.
@@ -105,6 +114,8 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
         queue_bytes: int = QUEUE_BYTES,
         min_free_bytes: int = MIN_FREE_BYTES,
         sync_ms: float | None = None,
+        save_frame: Iterable[bool] | Decide | None = None,
+        max_projection: bool | str | MaxProjection = False,
         core: CMMCorePlus | None = None,
     ) -> None:
         # upstream's __init__ takes TIFF names only; what it sets is set here
@@ -117,6 +128,8 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
             _natural("min_free_bytes", min_free_bytes),
             None if sync_ms is None else _positive("sync_ms", sync_ms),
         )
+        self._selection = None if save_frame is None else FrameSelection(save_frame)
+        self._projection = MaxProjection.of(max_projection)
         self._core = None if core is None else weakref.ref(core)
         self._run: Run | None = None
         self._refused: WriteError | None = None
@@ -155,8 +168,8 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
         """Note that an event was begun, so that one without a frame is known as skipped."""
         with self._never_raising():
             if self._run is not None and not self._run.finished:
-                for each in getattr(event, "events", (event,)):
-                    self._run.tally.begin_event(each.index)
+                events = getattr(event, "events", (event,))
+                self._run.tally.begin_events(each.index for each in events)
 
     def sequenceCanceled(self, seq: MDASequence) -> None:
         """Note that the run was cancelled."""
@@ -170,6 +183,7 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
             if self._run is not None:
                 core = self._running_core()
                 self._run.tally.buffer_overflowed = core.isBufferOverflowed() if core else None
+                self._run.tally.ran_to_end = ran_to_end(core)
                 self._run.finish()
             self._backlog.unfollow()
 
@@ -329,6 +343,7 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
         if run is None:
             return []
         files = [run.path.parent / image.file for image in run.locator.images]
+        files += run.projections.files() if run.projections else []
         files += [f(run.path) for f in (sidecar_path, recording_path, journal_path)]
         return [file for file in dict.fromkeys(files) if file.exists()]
 
@@ -401,6 +416,15 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
     def position_sizes(self) -> list[dict[str, int]]:
         """Axis → size of every image of the recording, in order, without y and x."""
         return [dict(image.sizes) for image in self._run.locator.images] if self._run else []
+
+    @property
+    def projections(self) -> Mapping[str, np.ndarray]:
+        """The maximum projections so far, by name (``P0000_CH00_000000``); see `MaxProjection`.
+
+        Each is a copy of what it is now. Empty without ``max_projection``.
+        """
+        run = self._run
+        return run.projections.so_far if run and run.projections else {}
 
     @property
     def frame_metadatas(self) -> defaultdict[str, list[dict[str, Any]]]:
@@ -526,6 +550,8 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
             seams=Seams(self.make_array, self.write_frame, self.finalize_metadata, self._cancel),
             header=header,
             pooled=self.pooled,
+            selection=self._selection,
+            projection=self._projection,
         )
         self._run = run
         self._direct = None

@@ -67,6 +67,12 @@ def running_core(core: CMMCorePlus | None) -> CMMCorePlus | None:
     return reference() if reference is not None else None
 
 
+def ran_to_end(core: CMMCorePlus | None) -> bool:
+    """Whether the run of `core` that ends, or has just ended, went through all of its events."""
+    status = getattr(core.mda, "status", None) if core is not None else None
+    return str(getattr(status, "finish_reason", "")) == "completed"
+
+
 def cancel_run(core: CMMCorePlus | None) -> None:
     """Cancel what `core` is running. May be called from any thread."""
     if core is None:
