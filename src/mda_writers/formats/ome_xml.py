@@ -256,3 +256,16 @@ def _text(text: str) -> str:
 
 def _tag(name: str) -> str:
     return f"{{{_NAMESPACE}}}{name}"
+
+
+def alone(xml: str) -> str:
+    """Return `xml` for a file that belongs to no set: without a name or UUID of its own.
+
+    Such a file may be renamed, and the text is the same for every one of its kind.
+    """
+    root = ET.fromstring(xml)
+    root.attrib.pop("UUID", None)
+    for block in root.iter(_tag("TiffData")):
+        for element in block.findall(_tag("UUID")):
+            block.remove(element)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode")

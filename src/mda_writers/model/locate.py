@@ -112,6 +112,7 @@ class Locator:
         self._keys: dict[Slot, str] = {}
         self._taken: set[str] = set()
         self._open_ended = not planned
+        self._file_of: FileOf | None = None
         self._alone = len(planned) * max(1, len(self._own)) <= 1
         for image in planned:
             self._plan(image)
@@ -127,6 +128,12 @@ class Locator:
         """
         planned = [] if is_open_ended(sequence) else planned_images(sequence)
         return cls(planned, scope, file_name)
+
+    def put_files(self, file_of: FileOf) -> None:
+        """Have `file_of` say where each image lies, instead of in a file of its own."""
+        self._file_of = file_of
+        for image in self._images.values():
+            image.layout = replace(image.layout, file=file_of(image.layout.index))
 
     # ---------------------------------------------------------------- what is known
 
@@ -274,13 +281,14 @@ class Locator:
         name = planned.name if number is None else f"{planned.name}_{camera.label}"
         key = unique_name(safe_name(name), self._taken)
         self._taken.add(fold(key))
+        index = dict(planned.image_index) | ({} if number is None else {"cam": number})
         indices = planned.indices
         if indices is not None and cameras > 1:
             indices = set(_with_cameras(indices, sizes, planned.sizes, cameras))
         layout = ImageLayout(
             key=key,
             name=name,
-            index=dict(planned.image_index) | ({} if number is None else {"cam": number}),
+            index=index,
             sizes=sizes,
             frame_shape=camera.frame_shape or (),
             dtype=camera.dtype or "",
@@ -288,15 +296,17 @@ class Locator:
             growing=growing,
             frames_planned=None if growing else _count(indices, sizes),
             position_um=planned.position_um,
-            file=self._file(key),
+            file=self._file(key, index),
         )
         image = _Image(layout, planned, cameras, indices)
         self._images[key] = image
         self._keys[(planned.image_index, number)] = key
         return image
 
-    def _file(self, key: str) -> str:
+    def _file(self, key: str, index: Mapping[str, int]) -> str:
         """Return an image's file: the recording's own name where there is, or may be, only one."""
+        if self._file_of is not None:
+            return self._file_of(index)
         if self._alone and not self._images:
             return self._file_name
         stem, suffix = split_suffix(self._file_name)

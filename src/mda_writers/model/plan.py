@@ -106,7 +106,7 @@ def _fills_its_box(sequence: MDASequence) -> bool:
 
 def _boxes(sequence: MDASequence) -> Iterator[PlannedImage]:
     """Return one full box an image, without iterating over what may be a million events."""
-    sizes = {axis: n for axis, n in sequence.sizes.items() if n}
+    sizes = {str(axis): n for axis, n in sequence.sizes.items() if n}
     outer = [axis for axis in sizes if axis not in AXES]
     channels = {i: (c.config, c.group) for i, c in enumerate(sequence.channels)}
     positions = list(sequence.stage_positions)
@@ -131,8 +131,8 @@ def _from_events(events: Iterable[MDAEvent], axis_order: Iterable[str]) -> Itera
         groups[repeated(image_index(event.index), seen[place])].append(event)
         seen[place] += 1
     for chosen, members in groups.items():
-        used = {axis for event in members for axis in event.index}
-        order = [axis for axis in dict.fromkeys((*axis_order, *AXES)) if axis in AXES]
+        used = {str(axis) for event in members for axis in event.index}
+        order = [axis for axis in dict.fromkeys((*map(str, axis_order), *AXES)) if axis in AXES]
         axes = [axis for axis in order if axis in used]
         indices = {tuple(e.index.get(axis, 0) for axis in axes) for e in members}
         first = members[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mda_writers.model.plane import PLANES_DESCRIBED, PlaneInfo
@@ -61,12 +61,15 @@ class Finished:
         Key → the places of the frames that are on disk.
     runs : dict
         Key → the same in a few numbers, with where they lie (see ``recording/runs.py``).
+    load : list of dict
+        How full queue and disk were meanwhile (see ``sinks/load_log.py``).
     """
 
     layout: Layout
     header: dict[str, Any]
     places: dict[str, list[tuple[int, ...]]]
     runs: dict[str, list[list[int]]]
+    load: list[dict[str, Any]] = field(default_factory=list)
 
 
 def finish_files(path: Path, fmt: Format) -> Finished:
@@ -94,7 +97,7 @@ def finish_files(path: Path, fmt: Format) -> Finished:
     fmt.finish(path.parent, layout, planes, journal.planes_laid_out)
     places = {key: [plane.place for plane in some] for key, some in planes.items()}
     runs = {i.key: runs_of(i.sizes, places[i.key], slots[i.key]) for i in images}
-    return Finished(layout, journal.header, places, runs)
+    return Finished(layout, journal.header, places, runs, journal.load)
 
 
 def _plane(frame: dict[str, Any], bare: bool) -> PlaneInfo:

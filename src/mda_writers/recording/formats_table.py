@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = {
     "bigtiff": ("mda_writers.formats.bigtiff", "BigTiffFormat"),
+    "ome-zarr": ("mda_writers.formats.ome_zarr", "OmeZarrFormat"),
 }
 """``header["format"]`` → module and class, imported when asked for. The class is made by its
 class method ``of_header(header)``."""

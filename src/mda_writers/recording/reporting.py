@@ -121,6 +121,7 @@ def write_report(
         "layout": finished.layout,
         "runs": finished.runs,
         "report": report,
+        "load": finished.load,
     }
     if extra_metadata:
         content["extra_metadata"] = dict(extra_metadata)

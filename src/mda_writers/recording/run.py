@@ -17,6 +17,7 @@ from mda_writers.recording.reporting import Tally, build_report, write_report
 from mda_writers.sinks.disk_guard import DiskGuard
 from mda_writers.sinks.frame_table import FrameTable
 from mda_writers.sinks.journal import JournalWriter, header_line
+from mda_writers.sinks.load_log import LoadLog
 from mda_writers.sinks.max_projection import ProjectionSink, free_folder
 from mda_writers.sinks.sidecar import journal_path, sidecar_path
 from mda_writers.storage.lock import FileLock, this_process
@@ -262,7 +263,7 @@ class Run:
         }
 
     def _connect(self, journal: JournalWriter) -> None:
-        self.pool = WritePool() if self.pooled else None
+        self.pool = getattr(self.fmt, "new_pool", WritePool)() if self.pooled else None
         self._table = FrameTable(journal, self.arrays, self.pool, self.limits.sync_ms)
         arrays = ArraySink(
             self.locator,
@@ -276,13 +277,20 @@ class Run:
         guard = DiskGuard(
             self.path.parent,
             self.limits.min_free_bytes,
-            claimed=not (self.locator.open_ended or self.layout.selective),
+            claimed=getattr(self.fmt, "claims_room", True)
+            and not (self.locator.open_ended or self.layout.selective),
+        )
+        load = LoadLog(
+            journal,
+            self.path.parent,
+            lambda: self.queued_bytes,
+            lambda: self._table.bytes_written,
         )
         more = [self.projections] if self.projections else []
         self._corridor = Corridor(
             self.path,
             self.locator,
-            [guard, arrays, self._table, *more],
+            [guard, arrays, self._table, load, *more],
             self.limits.queue_bytes,
             self.seams.cancel,
             self.selection,

@@ -2,8 +2,8 @@
 
 A file of JSON lines. The first is the header, ``{"recording": {…}}``; then, in any order,
 ``{"image": {…}}`` when an image is laid out (the last line of a key counts), and
-``{"key": …, "frame": {…}}`` when a frame's pixels are in their file. A line that was cut off by
-a crash is no line.
+``{"key": …, "frame": {…}}`` when a frame's pixels are in their file, and now and then
+``{"load": {…}}``. A line that was cut off by a crash is no line.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_json
 from mda_writers.model.layout import ImageLayout, Layout
+from mda_writers.sinks.load_log import LOAD_START, taken_in
 from mda_writers.storage.space import explained
 
 if TYPE_CHECKING:
@@ -119,12 +120,15 @@ class Journal:
         Key → the image as it was last laid out.
     planes_laid_out : dict
         Key → planes that the file has room for, where the format lays out its files.
+    load : list of dict
+        How full queue and disk were meanwhile.
     """
 
     path: Path
     header: dict[str, Any]
     images: dict[str, ImageLayout] = field(default_factory=dict)
     planes_laid_out: dict[str, int] = field(default_factory=dict)
+    load: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> Journal:
@@ -147,6 +151,9 @@ class Journal:
         for line in lines:
             if line.startswith(b'{"image":'):
                 journal._add_image(line)
+            elif line.startswith(LOAD_START):
+                with suppress(orjson.JSONDecodeError):
+                    taken_in(journal.load, orjson.loads(line)["load"])
         return journal
 
     @property

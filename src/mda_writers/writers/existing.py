@@ -50,10 +50,13 @@ def _image_files(path: Path) -> set[str]:
     names: set[str] = set()
     if journal_path(path).exists():
         with suppress(CorruptRecordingError):
-            names |= {image.file for image in Journal.read(journal_path(path)).images.values()}
+            journal = Journal.read(journal_path(path))
+            names |= {image.file for image in journal.images.values()}
+            names.add(journal.header.get("projections", ""))
     if recording_path(path).exists():
         with suppress(orjson.JSONDecodeError, KeyError, TypeError):
             content = orjson.loads(recording_path(path).read_bytes())
             names |= {image["file"] for image in content["layout"]["images"]}
+            names.add(content.get("projections", ""))
     # only plain names: a file that was tampered with must not reach into other folders
     return {name for name in names if name and "/" not in name and "\\" not in name}

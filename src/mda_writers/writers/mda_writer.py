@@ -132,6 +132,7 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
         self._projection = MaxProjection.of(max_projection)
         self._core = None if core is None else weakref.ref(core)
         self._run: Run | None = None
+        self._making: Run | None = None
         self._refused: WriteError | None = None
         self._direct: DirectPlan | None = None
         self._backlog = Backlog()
@@ -485,6 +486,7 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
 
     def make_array(self, run: Run, image: ImageLayout) -> Any:
         """Return the array for one image; calls ``new_array``, upstream's seam."""
+        self._making = run
         return self.new_array(image.key, np.dtype(image.dtype), image.dim_sizes)
 
     def format(self, set_id: str) -> Format:
@@ -500,9 +502,11 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
     # ------------------------------------------------------------ helpers
 
     def _current_run(self) -> Run:
-        if self._run is None:
+        """Return the run that arrays are made for; while it opens, nobody else sees it yet."""
+        run = self._making or self._run
+        if run is None:
             raise WriteError(f"{self.path}: nothing was begun yet.")
-        return self._run
+        return run
 
     def _check_suffix(self) -> None:
         if split_suffix(self.path.name)[1].lower() not in self.suffixes:
@@ -553,14 +557,10 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
             selection=self._selection,
             projection=self._projection,
         )
-        self._run = run
         self._direct = None
+        run.open()
+        self._run = run
         self.position_arrays = run.arrays
-        try:
-            run.open()
-        except BaseException:
-            self._run = None
-            raise
 
     def _next_path(self) -> Path:
         """Return the recording's path: the given one, and for later runs the next free name."""
