@@ -1,5 +1,8 @@
 """Save what a microscope acquires: output handlers for pymmcore-plus, and all around them."""
 
+from importlib import import_module
+from typing import Any
+
 from mda_writers.batch.recover import recover
 from mda_writers.batch.verify import verify
 from mda_writers.errors import DiskFullError, WriteError
@@ -14,8 +17,20 @@ __all__ = [
     "BigTiffWriter",
     "CustomWriter",
     "DiskFullError",
+    "MaxProjection",
     "WriteError",
     "record",
     "recover",
     "verify",
 ]
+
+_ON_DEMAND = {
+    "MaxProjection": "mda_writers.model.projection",
+}
+"""Names whose modules are imported when they are asked for: ``import mda_writers`` stays quick."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ON_DEMAND[name]), name)

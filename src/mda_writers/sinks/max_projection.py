@@ -1,0 +1,252 @@
+"""Maximum projections, made while the frames pass by."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from math import prod
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from mda_writers.model.names import safe_name, split_suffix
+from mda_writers.storage.space import explained
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mda_writers.model.frame import Place, PlacedFrame
+    from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.locate import Locator
+    from mda_writers.model.projection import MaxProjection
+
+HELD_BYTES = 256 << 20
+"""Projections that are held in memory. Where z is the slowest axis every projection of the run is
+open until its end; beyond this the one that waited longest is put into its file meanwhile."""
+
+SUFFIX = ".ome.tiff"
+
+
+class Files(Protocol):
+    """Puts single images into files and reads them again (``formats.image_files``)."""
+
+    def check(self, image: ImageLayout) -> None:
+        """Raise FrameError if the files cannot hold such pixels."""
+
+    def save(self, path: Path, image: ImageLayout, channel: int | None, pixels: np.ndarray) -> None:
+        """Write one image, beside and renamed; None for all channels in one."""
+
+    def load(self, path: Path) -> np.ndarray:
+        """Return the pixels of a file."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A projection that grows."""
+
+    key: str
+    channel: int | None
+    pixels: np.ndarray
+    frames_due: int | None
+
+
+class ProjectionSink:
+    """Takes the maximum along some axes; an image's file is written when its last frame came.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go; made with the first one.
+    options : MaxProjection
+        Which axes, and which frames.
+    locator : Locator
+        Knows the images.
+    files : Files
+        Writes and reads the files.
+    """
+
+    def __init__(
+        self, folder: Path, options: MaxProjection, locator: Locator, files: Files
+    ) -> None:
+        self.folder = folder
+        self._options = options
+        self._locator = locator
+        self._files = files
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._names: dict[str, None] = {}
+        self._spare: list[np.ndarray] = []
+        self._lock = threading.Lock()
+        self.so_far = Projections(self)
+        # reserves the name: the writer of another format may record beside us
+        folder.mkdir()
+
+    def open(self) -> None:
+        """See that the files can hold such frames, before the first one."""
+        for image in self._locator.images:
+            if image.dtype:
+                self._files.check(image)
+
+    def write(self, placed: PlacedFrame) -> None:
+        """Take in one frame."""
+        if not (placed.saved or self._options.unsaved):
+            return
+        name = self._name(placed.place)
+        with self._lock:
+            projection = self._open.pop(name, None) or self._begin(name, placed.place)
+            if projection is None:
+                projection = self._first(name, placed)
+            else:
+                np.maximum(projection.pixels, placed.pixels, out=projection.pixels)
+            self._open[name] = projection
+            if projection.frames_due is not None:
+                projection.frames_due -= 1
+            if projection.frames_due == 0:
+                self._put_away(name)
+            while self._held() > HELD_BYTES:
+                self._put_away(next(iter(self._open)))
+
+    def flush(self) -> bool:
+        """Nothing is held back that anybody waits for."""
+        return True
+
+    def close(self) -> None:
+        """Write every projection that is still open, whatever becomes of the others."""
+        errors = []
+        with self._lock:
+            for name in list(self._open):
+                try:
+                    self._put_away(name)
+                except BaseException as error:
+                    errors.append(error)
+            self._spare.clear()
+        with suppress(OSError):  # there are files in it, as a rule
+            self.folder.rmdir()
+        if errors:
+            raise errors[0]
+
+    def remove(self) -> None:
+        """Take back the folder of a recording that could not begin."""
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def files(self) -> list[Path]:
+        """Return the files written so far."""
+        return sorted(self.folder.glob("*")) if self.folder.exists() else []
+
+    def path(self, name: str) -> Path:
+        """Return the file of a projection."""
+        return self.folder / f"{name}{SUFFIX}"
+
+    # ------------------------------------------------------------ helpers
+
+    def _name(self, place: Place) -> str:
+        image = self._locator.image(place.key)
+        index = dict(zip(image.sizes, place.index, strict=True))
+        return projection_name(image.index, index, self._options.axes)
+
+    def _begin(self, name: str, place: Place) -> _Open | None:
+        """Return the projection of that name if it was put away, else None."""
+        if name not in self._names:
+            return None
+        stored = self._files.load(self.path(name))
+        pixels = self._buffer(stored)
+        np.copyto(pixels, stored)
+        return self._opened(place, pixels, None)
+
+    def _first(self, name: str, placed: PlacedFrame) -> _Open:
+        self._names[name] = None
+        pixels = self._buffer(placed.pixels)
+        np.copyto(pixels, placed.pixels)
+        return self._opened(placed.place, pixels, self._due(placed.place))
+
+    def _opened(self, place: Place, pixels: np.ndarray, due: int | None) -> _Open:
+        image = self._locator.image(place.key)
+        index = dict(zip(image.sizes, place.index, strict=True))
+        channel = None if "c" in self._options.axes else index.get("c", 0)
+        return _Open(place.key, channel, pixels, due)
+
+    def _due(self, place: Place) -> int | None:
+        """Return how many frames make up a projection; None where the plan does not say."""
+        image = self._locator.image(place.key)
+        if image.growing or image.frames_planned != image.planes:
+            return None
+        return prod(image.sizes.get(axis, 1) for axis in self._options.axes)
+
+    def _put_away(self, name: str) -> None:
+        projection = self._open[name]
+        image = self._locator.image(projection.key)
+        path = self.path(name)
+        try:
+            self._files.save(path, image, projection.channel, projection.pixels)
+        except OSError as error:
+            raise explained(error, path, projection.pixels.nbytes) from error
+        del self._open[name]
+        self._spare = [projection.pixels]
+
+    def _buffer(self, like: np.ndarray) -> np.ndarray:
+        """Return memory for a projection: that of the last one, whose pages are there already."""
+        if self._spare and (self._spare[0].shape, self._spare[0].dtype) == (like.shape, like.dtype):
+            return self._spare.pop()
+        # mapped memory begins at a page: the file can be written round the page cache
+        memory = mmap.mmap(-1, like.nbytes)
+        return np.frombuffer(memory, like.dtype).reshape(like.shape)
+
+    def _held(self) -> int:
+        return sum(projection.pixels.nbytes for projection in self._open.values())
+
+
+class Projections(Mapping[str, np.ndarray]):
+    """Every projection of a recording by its name, also while it grows; each access is a copy."""
+
+    def __init__(self, sink: ProjectionSink) -> None:
+        self._sink = sink
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        sink = self._sink
+        with sink._lock:
+            if name in sink._open:
+                return sink._open[name].pixels.copy()
+            if name not in sink._names:
+                raise KeyError(f"{name}; there are {', '.join(sink._names) or 'none yet'}.")
+            return sink._files.load(sink.path(name))
+
+    def __iter__(self) -> Iterator[str]:
+        with self._sink._lock:
+            return iter(list(self._sink._names))
+
+    def __len__(self) -> int:
+        return len(self._sink._names)
+
+
+def projection_name(image_index: Mapping[str, int], index: Mapping[str, int], axes: str) -> str:
+    """Return the name of a projection: ``P0000_CH00_000000``.
+
+    Position, channel and time point, without those that are projected, and the plane (``Z0003``)
+    where z is not; every further axis that makes images (grid tile, camera) follows the position,
+    as ``G0003``.
+    """
+    parts = [f"P{image_index.get('p', 0):04d}"]
+    parts += [
+        f"{safe_name(axis).upper()}{i:04d}"
+        for axis, i in sorted(image_index.items())
+        if axis != "p"
+    ]
+    if "c" not in axes:
+        parts.append(f"CH{index.get('c', 0):02d}")
+    if "t" not in axes:
+        parts.append(f"{index.get('t', 0):06d}")
+    if "z" not in axes and "z" in index:
+        parts.append(f"Z{index['z']:04d}")
+    return "_".join(parts)
+
+
+def free_folder(path: Path) -> Path:
+    """Return the folder for the projections of the recording at `path`, which does not exist."""
+    stem = split_suffix(path.name)[0]
+    names = (f"{stem}_projections{f'_{n}' if n else ''}" for n in count())
+    return next(path.with_name(n) for n in names if not path.with_name(n).exists())

@@ -1,0 +1,202 @@
+"""``save_frame`` keeps the frames it says, and everybody is told of the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import pytest
+import tifffile
+
+from engine import StampedEngine
+from mda_writers import BigTiffWriter, WriteError, record
+from plans import PLANS, Plan, engine_for, expected_indices, expected_stamps, seq
+from stamps import check_stamp, stamp
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pymmcore_plus import CMMCorePlus
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+NAMED = {plan.name: plan for plan in PLANS}
+CHOSEN = [
+    NAMED[name]
+    for name in (
+        "order_tpcz",
+        "order_zcpt",
+        "acquire_every_third",
+        "ragged_in_everything",
+        "list_of_events",
+        "events_without_index",
+        "queue_growing_in_odd_order",
+        "events_with_custom_axes",
+        "skipped_by_number",
+        "two_cameras",
+        "two_cameras_without_channels",
+        "two_cameras_on_a_list_of_events",
+        "cameras_of_other_sizes",
+        "rgb",
+    )
+]
+TEN = {"interval": 0, "loops": 10}
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    """Return what the sidecar says of every frame, in order of arrival."""
+    sidecar = orjson.loads(path.with_name(path.name + "_frame_metadata.json").read_bytes())
+    found = [frame["mda_writers"] for frames in sidecar.values() for frame in frames]
+    return sorted(found, key=lambda entry: entry["number"])
+
+
+def pixels_of(path: Path, entry: dict[str, Any]) -> np.ndarray:
+    with tifffile.TiffFile(path.parent / entry["file"]) as tif:
+        return tif.pages[entry["ifd"]].asarray()
+
+
+@pytest.mark.parametrize("plan", CHOSEN, ids=str)
+def test_every_second_frame_of_a_plan_is_where_its_event_says_and_the_others_are_listed(
+    plan: Plan, core: CMMCorePlus, tmp_path: Path
+) -> None:
+    core.mda.set_engine(engine_for(plan, core))
+    path = tmp_path / "exp.ome.tif"
+    numbers = iter(range(10_000))
+    writer = BigTiffWriter(path, save_frame=lambda event, meta: next(numbers) % 2 == 0)
+    (report,) = record(core, plan.events(), [writer], progress=False)
+    indices, stamps = expected_indices(plan), expected_stamps(plan)
+    found = entries(path)
+    assert [entry["index"] for entry in found] == indices
+    for n, (entry, stamped) in enumerate(zip(found, stamps, strict=True)):
+        if n % 2:
+            assert entry["saved"] is False
+            assert not {"file", "ifd", "xxh3_64"} & entry.keys()
+        else:
+            assert "saved" not in entry
+            check_stamp(pixels_of(path, entry), stamped)
+    assert report.frames_received == len(indices)
+    assert report.frames_written == (len(indices) + 1) // 2
+    assert report.not_saved == len(indices) // 2
+    assert report.frames_missing == 0
+    assert report.complete is (plan.skip is None)
+
+
+def test_flags_choose_frames_by_number(core: CMMCorePlus, tmp_path: Path) -> None:
+    core.mda.set_engine(StampedEngine(core))
+    flags = np.array([1, 0, 0, 1, 1, 0, 0, 0, 1, 0], bool)
+    writer = BigTiffWriter(tmp_path / "exp.tif", save_frame=flags)
+    (report,) = record(core, seq(time_plan=TEN), [writer], progress=False)
+    assert (report.frames_written, report.not_saved, report.complete) == (4, 6, True)
+    pixels = tifffile.imread(tmp_path / "exp.tif")
+    assert len(pixels) == 9  # up to the last frame that was kept
+    for t in range(9):
+        wanted = stamp({"t": t}, (32, 32), "uint16") if flags[t] else np.zeros((32, 32))
+        np.testing.assert_array_equal(pixels[t], wanted)
+
+
+def test_a_function_is_given_the_event_and_the_metadata(core: CMMCorePlus, tmp_path: Path) -> None:
+    core.mda.set_engine(StampedEngine(core))
+    seen = []
+
+    def save(event: Any, metadata: Any) -> Any:
+        seen.append((event.index["t"], metadata["mda_event"].index["t"], metadata["exposure_ms"]))
+        return np.bool_(event.index["t"] > 4)
+
+    writer = BigTiffWriter(tmp_path / "exp.tif", save_frame=save)
+    (report,) = record(core, seq(time_plan=TEN), [writer], progress=False)
+    assert [(a, b) for a, b, _ in seen] == [(t, t) for t in range(10)]
+    assert report.frames_written == 5
+
+
+def test_direct_mode_asks_with_index_and_metadata(tmp_path: Path) -> None:
+    frames = np.arange(6 * 20 * 30, dtype=np.uint16).reshape(6, 20, 30)
+    writer = BigTiffWriter(
+        tmp_path / "exp.ome.tif",
+        save_frame=lambda event, meta: event.index["t"] == 1 or meta["bright"],
+    )
+    writer.begin(30, 20)
+    for n, frame in enumerate(frames):
+        writer.add_frame(frame, metadata={"bright": n == 4})
+    report = writer.finish()
+    assert (report.frames_written, report.not_saved) == (2, 4)
+    pixels = tifffile.imread(tmp_path / "exp.ome.tif")
+    np.testing.assert_array_equal(pixels[[1, 4]], frames[[1, 4]])
+    assert not pixels[[0, 2, 3]].any()
+
+
+def test_an_image_of_which_nothing_is_kept_has_no_file(core: CMMCorePlus, tmp_path: Path) -> None:
+    core.mda.set_engine(StampedEngine(core))
+    plan = NAMED["order_tpcz"]
+    writer = BigTiffWriter(
+        tmp_path / "exp.ome.tif", save_frame=lambda event, meta: event.index["p"] == 0
+    )
+    (report,) = record(core, plan.events(), [writer], progress=False)
+    assert [f.name for f in tmp_path.glob("*.ome.tif")] == ["exp_left.ome.tif"]
+    assert all((tmp_path / path).exists() for path in report.paths)
+    assert report.complete
+
+
+def test_nothing_kept_at_all_is_still_a_truthful_recording(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    core.mda.set_engine(StampedEngine(core))
+    writer = BigTiffWriter(tmp_path / "exp.tif", save_frame=lambda event, meta: False)
+    (report,) = record(core, seq(time_plan=TEN), [writer], progress=False)
+    assert (report.frames_written, report.not_saved, report.complete) == (0, 10, True)
+    assert not (tmp_path / "exp.tif").exists()
+    assert len(entries(tmp_path / "exp.tif")) == 10
+
+
+def test_frames_that_are_not_kept_take_no_room(core: CMMCorePlus, tmp_path: Path) -> None:
+    core.mda.set_engine(StampedEngine(core, frame_shape=(512, 512)))
+    writer = BigTiffWriter(tmp_path / "exp.ome.tif", save_frame=[n == 9 for n in range(10)])
+    record(core, seq(time_plan=TEN), [writer], progress=False)
+    stat = (tmp_path / "exp.ome.tif").stat()
+    assert stat.st_size > 10 * 512 * 512 * 2
+    if hasattr(stat, "st_blocks"):
+        assert stat.st_blocks * 512 < 3 * 512 * 512 * 2
+
+
+def test_a_cancelled_run_misses_only_what_never_came(core: CMMCorePlus, tmp_path: Path) -> None:
+    core.mda.set_engine(
+        StampedEngine(core, on_frame=lambda n: core.mda.cancel() if n == 3 else None)
+    )
+    writer = BigTiffWriter(
+        tmp_path / "exp.tif", save_frame=lambda event, meta: event.index["t"] % 2 == 0
+    )
+    (report,) = record(core, seq(time_plan=TEN), [writer], progress=False)
+    assert report.frames_written + report.not_saved == report.frames_received
+    assert report.frames_missing == 10 - report.frames_received
+    assert not report.complete
+
+
+def test_a_failing_function_ends_the_run_loudly_and_keeps_what_came_before(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    core.mda.set_engine(StampedEngine(core))
+    writer = BigTiffWriter(
+        tmp_path / "exp.tif",
+        save_frame=lambda event, meta: bool(1 // (5 - event.index["t"])) or True,
+    )
+    with pytest.raises(WriteError, match=r"save_frame failed at frame 5, .*ZeroDivisionError"):
+        record(core, seq(time_plan=TEN), [writer], progress=False)
+    pixels = tifffile.imread(tmp_path / "exp.tif")
+    for t in range(5):
+        check_stamp(pixels[t], {"t": t})
+
+
+def test_flags_that_do_not_fit_the_plan_are_refused_before_anything_is_written(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    core.mda.set_engine(StampedEngine(core))
+    writer = BigTiffWriter(tmp_path / "exp.tif", save_frame=[True] * 9)
+    with pytest.raises(WriteError, match="save_frame has 9 flags, and the plan has 10 frames"):
+        record(core, seq(time_plan=TEN), [writer], progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [7, "yes", [0, 5, 7], [[True], [False]]], ids=str)
+def test_flags_that_are_none_are_refused(wrong: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="save_frame takes"):
+        BigTiffWriter(tmp_path / "exp.tif", save_frame=wrong)
