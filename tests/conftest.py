@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("PYMM_LOG_FILE", "0")
 
 import pytest
+
+pytest.register_assert_rewrite("promises")
+
 from pymmcore_plus import CMMCorePlus
 
 if TYPE_CHECKING:

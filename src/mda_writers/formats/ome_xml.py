@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -75,6 +76,8 @@ class OmeXml:
         # an image's description changes when the image does; a set of hundreds is described
         # once for each of its files
         self._images: dict[tuple[str, int], tuple[ImageLayout, ET.Element]] = {}
+        self._about: Layout | None = None
+        self._empty = ET.Element(_tag("OME"))
         ET.register_namespace("", _NAMESPACE)
 
     def for_image(
@@ -108,21 +111,37 @@ class OmeXml:
             _name_ifds(pixels, image, planes, self._uuid(key))
         if len(planes) <= PLANES_DESCRIBED:
             pixels.extend(_plane(image, plane) for plane in planes)
-        root = ET.fromstring(_model(layout, []).to_xml())
+        root = copy.deepcopy(self._root(layout))
         root.set("UUID", self._uuid(key))
         root.extend([own, *others])
         return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode")
+
+    def _root(self, layout: Layout) -> ET.Element:
+        """Return the description without its images."""
+        about = replace(layout, images=())
+        if self._about != about:
+            self._about, self._empty = about, ET.fromstring(_model(layout, []).to_xml())
+        return self._empty
 
     def _image(self, layout: Layout, number: int) -> ET.Element:
         image = layout.images[number]
         known = self._images.get((image.key, number))
         if known is None or known[0] != image:
-            model = _image(layout, image, number, self._uuid(image.key))
-            root = ET.fromstring(_model(layout, [model]).to_xml())
-            element = root.find(_tag("Image"))
-            assert element is not None
-            self._images[image.key, number] = known = (image, element)
+            self._describe_new(layout)
+            known = self._images[image.key, number]
         return known[1]
+
+    def _describe_new(self, layout: Layout) -> None:
+        """Describe all images that are new or have changed: one document a call is what costs."""
+        new = [
+            (number, image)
+            for number, image in enumerate(layout.images)
+            if self._images.get((image.key, number), (None,))[0] != image
+        ]
+        models = [_image(layout, image, n, self._uuid(image.key)) for n, image in new]
+        elements = ET.fromstring(_model(layout, models).to_xml()).findall(_tag("Image"))
+        for (number, image), element in zip(new, elements, strict=True):
+            self._images[image.key, number] = (image, element)
 
     def _uuid(self, key: str) -> str:
         return f"urn:uuid:{uuid.uuid5(uuid.UUID(self._set_id), key)}"
