@@ -7,6 +7,7 @@ from mda_writers.batch.recover import recover
 from mda_writers.batch.verify import verify
 from mda_writers.errors import DiskFullError, WriteError
 from mda_writers.writers.bigtiff import BigTiffWriter
+from mda_writers.writers.ome_zarr import OMEZarrWriter
 from mda_writers.writers.record import record
 
 __version__ = "0.1.0"
@@ -18,6 +19,7 @@ __all__ = [
     "CustomWriter",
     "DiskFullError",
     "MaxProjection",
+    "OMEZarrWriter",
     "WriteError",
     "record",
     "recover",

@@ -1,1 +1,1 @@
-"""Reading recordings back."""
+"""Read back what was recorded, also while it is being recorded."""

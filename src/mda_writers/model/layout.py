@@ -48,6 +48,8 @@ class ImageLayout:
         The planned stage position ``(x, y, z)`` in µm, as far as the plan names it.
     file : str
         The file's or folder's name, relative to the recording's folder.
+    files : tuple of str
+        Of a finished recording: all of the image's files, where they are not `file` alone.
     """
 
     key: str
@@ -61,6 +63,12 @@ class ImageLayout:
     frames_planned: int | None = None
     position_um: tuple[float | None, float | None, float | None] | None = None
     file: str = ""
+    files: tuple[str, ...] = ()
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        """Every file of the image, relative to the recording's folder."""
+        return self.files or (self.file,)
 
     @property
     def frame_bytes(self) -> int:

@@ -37,7 +37,7 @@ def with_stem_suffix(path: Path, addition: str) -> Path:
     return path.with_name(f"{stem}{addition}{suffix}")
 
 
-def safe_name(name: str) -> str:
+def safe_name(name: str, max_length: int = MAX_NAME_LENGTH) -> str:
     """Return `name` as a file name that Windows, macOS and Linux all accept.
 
     Letters of any script stay. What a file system forbids becomes ``-``; a name that nothing is
@@ -47,7 +47,7 @@ def safe_name(name: str) -> str:
     text = unicodedata.normalize("NFC", name)
     text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs", "Cf"))
     text = _ILLEGAL.sub("-", text)
-    text = _shorten(text).strip(" .")
+    text = _shorten(text, max_length).strip(" .")
     if text.split(".")[0].rstrip(" ").lower() in _RESERVED:
         text = f"_{text}"
     return text or "_"
@@ -76,9 +76,9 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFKD", name).casefold())
 
 
-def _shorten(text: str) -> str:
-    text = text[:MAX_NAME_LENGTH]
+def _shorten(text: str, max_length: int) -> str:
+    text = text[:max_length]
     # file systems count bytes, and a letter may have four
-    while len(text.encode()) > 2 * MAX_NAME_LENGTH:
+    while len(text.encode()) > 2 * max_length:
         text = text[:-1]
     return text

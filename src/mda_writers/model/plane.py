@@ -19,7 +19,8 @@ would be 20 MB and seconds. Beyond, they are in the sidecar only, which has them
 class PlaneInfo:
     """What is known about one plane; None where it is not.
 
-    `place` is its index in the order of the image's sizes, `ifd` its number in the file.
+    `place` is its index in the order of the image's sizes, `ifd` its number in its file, and
+    `file` that file's name, where the format says it.
     Times are in seconds, positions in µm.
     """
 
@@ -28,6 +29,7 @@ class PlaneInfo:
     delta_t_s: float | None = None
     exposure_s: float | None = None
     position_um: tuple[float | None, float | None, float | None] = (None, None, None)
+    file: str = ""
 
     @classmethod
     def from_frame(cls, frame: Mapping[str, Any]) -> PlaneInfo:
@@ -41,14 +43,20 @@ class PlaneInfo:
         actual = frame.get("position") or {}
         return cls(
             place=tuple(ours["place"]),
-            ifd=ours.get("ifd", ours["number"]),
-            delta_t_s=_scaled(frame.get("runner_time_ms"), 1e-3),
-            exposure_s=_scaled(frame.get("exposure_ms"), 1e-3),
+            ifd=slot_of(ours, ours["number"]),
+            delta_t_s=_divided(frame.get("runner_time_ms"), 1000),
+            exposure_s=_divided(frame.get("exposure_ms"), 1000),
             position_um=tuple(  # type: ignore[arg-type]
-                _scaled(actual.get(axis, event.get(f"{axis}_pos")), 1.0) for axis in "xyz"
+                _divided(actual.get(axis, event.get(f"{axis}_pos")), 1) for axis in "xyz"
             ),
+            file=ours.get("file", ""),
         )
 
 
-def _scaled(value: Any, factor: float) -> float | None:
-    return value * factor if isinstance(value, int | float) else None
+def slot_of(ours: Mapping[str, Any], default: int) -> int:
+    """Return a frame's number in its file: of a TIFF's IFDs, or of a video's frames."""
+    return int(ours.get("ifd", ours.get("frame", default)))
+
+
+def _divided(value: Any, divisor: int) -> float | None:
+    return value / divisor if isinstance(value, int | float) else None

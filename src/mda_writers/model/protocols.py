@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from mda_writers.model.frame import PlacedFrame
@@ -45,3 +47,13 @@ class FrameSink(Protocol):
 
     def close(self) -> None:
         """Take in the end; called once, whatever happened before."""
+
+
+class RecordingWatcher(Protocol):
+    """Is told when a writer's recordings begin and end, on whatever thread; must not raise."""
+
+    def begun(self, path: Path) -> None:
+        """Take in that the recording at `path` has begun, before its first frame."""
+
+    def ended(self, path: Path) -> None:
+        """Take in that it has ended: its files and its report are what they will be."""

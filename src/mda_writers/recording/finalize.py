@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mda_writers.model.plane import PLANES_DESCRIBED, PlaneInfo
+from mda_writers.model.plane import PLANES_DESCRIBED, PlaneInfo, slot_of
 from mda_writers.recording.runs import BY_PLACE, runs_of
 from mda_writers.sinks.journal import Journal
 from mda_writers.sinks.sidecar import journal_path
@@ -34,8 +34,11 @@ class Format(Protocol):
         layout: Layout,
         planes: Mapping[str, Sequence[PlaneInfo]],
         planes_laid_out: Mapping[str, int],
-    ) -> None:
-        """Bring the files of all images into their final form."""
+    ) -> dict[str, Any] | None:
+        """Bring the files of all images into their final form.
+
+        What it returns is kept in the recording's report file.
+        """
 
     def discard(self, path: Path) -> None:
         """Remove the file or folder of an image without frames."""
@@ -83,28 +86,39 @@ def finish_files(path: Path, fmt: Format) -> Finished:
     for key, frame in journal.frames():
         if not frame["mda_writers"].get("saved", True):
             continue
-        slots[key].append(frame["mda_writers"].get("ifd", BY_PLACE))
+        slots[key].append(slot_of(frame["mda_writers"], BY_PLACE))
         planes[key].append(_plane(frame, bare=len(planes[key]) >= PLANES_DESCRIBED))
     for key, image in journal.images.items():
         if key not in planes:
             fmt.discard(path.parent / image.file)
+    files_of = getattr(fmt, "files_of", _one_file)
     images = tuple(
-        replace(image, sizes=fmt.final_sizes(image, [plane.place for plane in planes[key]]))
+        replace(
+            image,
+            sizes=fmt.final_sizes(image, [plane.place for plane in planes[key]]),
+            files=files_of(planes[key]),
+        )
         for key, image in journal.images.items()
         if key in planes
     )
     layout = replace(journal.layout, images=_cut_channels(images))
-    fmt.finish(path.parent, layout, planes, journal.planes_laid_out)
+    about = fmt.finish(path.parent, layout, planes, journal.planes_laid_out)
     places = {key: [plane.place for plane in some] for key, some in planes.items()}
     runs = {i.key: runs_of(i.sizes, places[i.key], slots[i.key]) for i in images}
-    return Finished(layout, journal.header, places, runs, journal.load)
+    return Finished(layout, {**journal.header, **(about or {})}, places, runs, journal.load)
+
+
+def _one_file(planes: Sequence[PlaneInfo]) -> tuple[str, ...]:
+    """Stand in for a format whose images are one file each."""
+    return ()
 
 
 def _plane(frame: dict[str, Any], bare: bool) -> PlaneInfo:
     """Return what the files' final form needs of a frame; no more than its place, if `bare`."""
     if bare:
         ours = frame["mda_writers"]
-        return PlaneInfo(tuple(ours["place"]), ours.get("ifd", ours["number"]))
+        place, slot = tuple(ours["place"]), slot_of(ours, ours["number"])
+        return PlaneInfo(place, slot, file=ours.get("file", ""))
     return PlaneInfo.from_frame(frame)
 
 

@@ -155,7 +155,7 @@ def _event_key(index: Mapping[str, int]) -> IndexKey:
 
 
 def _existing(path: Path, finished: Finished) -> list[str]:
-    files = [path.parent / image.file for image in finished.layout.images]
+    files = [path.parent / file for image in finished.layout.images for file in image.all_files]
     if "projections" in finished.header:
         files += sorted((path.parent / finished.header["projections"]).glob("*"))
     files += [sidecar_path(path), recording_path(path)]

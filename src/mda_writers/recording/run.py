@@ -55,6 +55,7 @@ class Seams:
     write_frame: Callable[[Any, tuple[int, ...], np.ndarray], None]
     finalize_metadata: Callable[[], None]
     cancel: Callable[[WriteError], None]
+    ended: Callable[[Path], None] = lambda path: None
 
 
 @dataclass(slots=True)
@@ -168,6 +169,7 @@ class Run:
                 self.error = self.error or _as_write_error(error, self.path)
             finally:
                 self._unlock_journal()
+                self.seams.ended(self.path)
                 self._finished.set()
 
     @property

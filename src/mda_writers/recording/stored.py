@@ -121,7 +121,8 @@ def _recordings_in(folder: Path) -> Iterator[Path]:
 
 def _file_names(path: Path) -> set[str]:
     try:
-        return {image.file for image in StoredRecording.find(path).images.values()}
+        images = StoredRecording.find(path).images.values()
+        return {file for image in images for file in image.all_files}
     except (CorruptRecordingError, OSError):
         return set()
 

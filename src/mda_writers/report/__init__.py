@@ -1,1 +1,1 @@
-"""The page about a recording."""
+"""A page about a recording, or a session: what was taken, when, how well, and whether it is whole."""

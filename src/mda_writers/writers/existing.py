@@ -56,7 +56,8 @@ def _image_files(path: Path) -> set[str]:
     if recording_path(path).exists():
         with suppress(orjson.JSONDecodeError, KeyError, TypeError):
             content = orjson.loads(recording_path(path).read_bytes())
-            names |= {image["file"] for image in content["layout"]["images"]}
+            for image in content["layout"]["images"]:
+                names |= {image["file"], *image.get("files", ())}
             names.add(content.get("projections", ""))
     # only plain names: a file that was tampered with must not reach into other folders
     return {name for name in names if name and "/" not in name and "\\" not in name}

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from useq import MDAEvent, MDASequence
 
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.protocols import RecordingWatcher
     from mda_writers.model.report import RecordingReport
     from mda_writers.model.selection import Decide
     from mda_writers.recording.finalize import Format
@@ -121,6 +122,7 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
         # upstream's __init__ takes TIFF names only; what it sets is set here
         self.position_arrays: dict[str, Any] = {}
         self.current_sequence: MDASequence | None = None
+        self.watcher: RecordingWatcher | None = None
         self.path = Path(filename).expanduser().absolute()
         self._overwrite = overwrite
         self._limits = Limits(
@@ -551,7 +553,13 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
             locator=locator,
             layout=layout,
             limits=self._limits,
-            seams=Seams(self.make_array, self.write_frame, self.finalize_metadata, self._cancel),
+            seams=Seams(
+                self.make_array,
+                self.write_frame,
+                self.finalize_metadata,
+                self._cancel,
+                self._tell_end,
+            ),
             header=header,
             pooled=self.pooled,
             selection=self._selection,
@@ -561,6 +569,8 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
         run.open()
         self._run = run
         self.position_arrays = run.arrays
+        if self.watcher is not None:
+            self.watcher.begun(path)
 
     def _next_path(self) -> Path:
         """Return the recording's path: the given one, and for later runs the next free name."""
@@ -571,6 +581,10 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
     def _cancel(self, error: WriteError) -> None:
         """Cancel the run that feeds us; called once, on the writing thread."""
         cancel_run(self._running_core())
+
+    def _tell_end(self, path: Path) -> None:
+        if self.watcher is not None:
+            self.watcher.ended(path)
 
     def _running_core(self) -> CMMCorePlus | None:
         return running_core(self._core() if self._core else None)
