@@ -16,18 +16,34 @@ CustomWriter = BigTiffWriter
 
 __all__ = [
     "BigTiffWriter",
+    "CV2Writer",
     "CustomWriter",
+    "Dataset",
     "DiskFullError",
     "MaxProjection",
+    "MetaData",
     "OMEZarrWriter",
+    "OutputParameters",
     "WriteError",
+    "codecs",
+    "open_dataset",
     "record",
     "recover",
+    "save_array",
+    "save_config_frames",
     "verify",
 ]
 
 _ON_DEMAND = {
+    "CV2Writer": "mda_writers.writers.cv2",
+    "codecs": "mda_writers.formats.video_probe",
+    "Dataset": "mda_writers.dataset.dataset",
+    "open_dataset": "mda_writers.dataset.opening",
     "MaxProjection": "mda_writers.model.projection",
+    "MetaData": "mda_writers.writers.config_frames",
+    "OutputParameters": "mda_writers.writers.config_frames",
+    "save_array": "mda_writers.writers.save_array",
+    "save_config_frames": "mda_writers.writers.config_frames",
 }
 """Names whose modules are imported when they are asked for: ``import mda_writers`` stays quick."""
 
