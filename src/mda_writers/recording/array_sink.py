@@ -73,6 +73,8 @@ class ArraySink:
         elif made is not image:
             self._follow(made, image)
         array = self._arrays[key]
+        # for formats that keep the time of a frame; those of a user know nothing of it
+        getattr(array, "expect", _nothing)(placed.frame)
         self._write_frame(array, placed.place.index, placed.pixels)
         if image.growing:
             self._announce(image, array)
@@ -120,5 +122,5 @@ class ArraySink:
             self._table.announce(image, planes)
 
 
-def _nothing() -> None:
+def _nothing(*_: Any) -> None:
     """Stand in for what an array of a user's own does not have."""

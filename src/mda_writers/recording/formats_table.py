@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FORMATS = {
     "bigtiff": ("mda_writers.formats.bigtiff", "BigTiffFormat"),
     "ome-zarr": ("mda_writers.formats.ome_zarr", "OmeZarrFormat"),
+    "video": ("mda_writers.formats.video", "VideoFormat"),
 }
 """``header["format"]`` → module and class, imported when asked for. The class is made by its
 class method ``of_header(header)``."""

@@ -228,7 +228,7 @@ class Run:
             )
 
     def _check_space(self) -> None:
-        if self.layout.selective:
+        if self.layout.selective or getattr(self.fmt, "shrinks", False):
             return  # how much will be kept is not known; the guard watches the disk instead
         images = self.locator.images
         DiskGuard.check(

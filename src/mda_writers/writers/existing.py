@@ -52,6 +52,7 @@ def _image_files(path: Path) -> set[str]:
         with suppress(CorruptRecordingError):
             journal = Journal.read(journal_path(path))
             names |= {image.file for image in journal.images.values()}
+            names |= {frame["mda_writers"].get("file", "") for _, frame in journal.frames()}
             names.add(journal.header.get("projections", ""))
     if recording_path(path).exists():
         with suppress(orjson.JSONDecodeError, KeyError, TypeError):

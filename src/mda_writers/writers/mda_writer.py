@@ -345,7 +345,11 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
         run = self._run
         if run is None:
             return []
-        files = [run.path.parent / image.file for image in run.locator.images]
+        files = [
+            run.path.parent / name
+            for image in run.locator.images
+            for name in getattr(run.arrays.get(image.key), "files", image.all_files)
+        ]
         files += run.projections.files() if run.projections else []
         files += [f(run.path) for f in (sidecar_path, recording_path, journal_path)]
         return [file for file in dict.fromkeys(files) if file.exists()]

@@ -1,0 +1,213 @@
+"""The encoder of one video: pixels in, the bytes to append to its file out."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.formats.video_codecs import GOP_FRAMES
+from mda_writers.formats.video_container import CONTAINERS, Packet, length_prefixed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from av.video.stream import VideoStream
+
+    from mda_writers.formats.video_codecs import Codec
+
+REAL_TICKS_PER_S = 90_000
+"""Resolution of real presentation times, where the container lets us choose: MPEG's own clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What the encoder is to be made for.
+
+    Attributes
+    ----------
+    codec : Codec
+        How to encode.
+    suffix : str
+        The kind of file: ``.mp4``, ``.mkv`` or ``.avi``.
+    shape : tuple of int
+        ``(y, x)`` or ``(y, x, 3)`` of the frames, before padding.
+    stored : str
+        Type of the values: ``uint8`` or ``uint16``.
+    fps : Fraction
+        Nominal rate.
+    real_times : bool
+        Whether frames have presentation times other than those of the nominal rate.
+    tags : mapping
+        Texts for the file's header.
+    """
+
+    codec: Codec
+    suffix: str
+    shape: tuple[int, ...]
+    stored: str
+    fps: Fraction
+    real_times: bool
+    tags: Mapping[str, str]
+
+    @property
+    def is_color(self) -> bool:
+        """Whether there are three values a pixel."""
+        return len(self.shape) == 3
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width in the video: even where the codec wants that, never cropped."""
+        height, width = self.shape[:2]
+        if not self.codec.even:
+            return height, width
+        return height + height % 2, width + width % 2
+
+
+class Encoder:
+    """Encodes with PyAV (FFmpeg), frame by frame.
+
+    Two encoders made for the same `picture` make the same header, so that one may be closed and
+    another go on with its video.
+
+    Parameters
+    ----------
+    picture : Picture
+        What to encode.
+
+    Raises
+    ------
+    av.FFmpegError
+        If this machine cannot.
+    """
+
+    def __init__(self, picture: Picture) -> None:
+        import av
+
+        self._picture = picture
+        self._container = CONTAINERS[picture.suffix]
+        buffer = io.BytesIO()
+        self._file = av.open(
+            buffer, "w", format=self._container.name, options=self._container.header_options
+        )
+        self._file.metadata.update(picture.tags)
+        self._stream = self._add_stream()
+        self._file.start_encoding()
+        self.header = buffer.getvalue()
+        self._reformatter = av.video.reformatter.VideoReformatter()
+
+    def encode(self, pixels: np.ndarray, number: int, time_s: Fraction | float) -> bytes:
+        """Return what to append to the file for a frame.
+
+        Parameters
+        ----------
+        pixels : np.ndarray
+            The frame as `Picture` says, colours as RGB.
+        number : int
+            Its number in the video.
+        time_s : float
+            When it is to be shown, in seconds from the first frame.
+        """
+        frame = self._frame(pixels)
+        frame.pts = number
+        frame.time_base = 1 / self._picture.fps
+        packets = self._stream.encode(frame)
+        if len(packets) != 1:
+            raise RuntimeError(
+                f"{self._picture.codec.encoder} gave {len(packets)} packets for frame {number}."
+            )
+        data, tick_s = bytes(packets[0]), self._tick_s
+        if self._picture.codec.nal_units and not self._container.in_band:
+            data = length_prefixed(data)
+        packet = Packet(
+            data=data,
+            is_key=packets[0].is_keyframe or self._picture.codec.intra,
+            number=number,
+            ticks=round(Fraction(time_s) / tick_s),
+            duration=max(1, round(1 / self._picture.fps / tick_s)),
+        )
+        return self._container.piece(packet)
+
+    @property
+    def tick_ms(self) -> float:
+        """Resolution of presentation times in the file, in milliseconds."""
+        return float(self._tick_s * 1000)
+
+    def close(self) -> None:
+        """Let go of the encoder's memory."""
+        self._file.close()
+
+    # ------------------------------------------------------------ helpers
+
+    @property
+    def _tick_s(self) -> Fraction:
+        time_base = self._stream.time_base
+        assert time_base is not None  # the header is written
+        return time_base
+
+    def _add_stream(self) -> VideoStream:
+        picture, codec = self._picture, self._picture.codec
+        stream: Any = self._file.add_stream(codec.encoder, rate=picture.fps)
+        stream.height, stream.width = picture.padded
+        stream.pix_fmt = codec.pixel_format(picture.is_color, picture.stored)
+        stream.time_base = Fraction(1, REAL_TICKS_PER_S) if picture.real_times else 1 / picture.fps
+        context = stream.codec_context
+        context.time_base = 1 / picture.fps
+        context.options = dict(codec.options)
+        context.gop_size = 1 if codec.intra else GOP_FRAMES
+        context.max_b_frames = 0
+        context.thread_type = "SLICE"  # threads that each take a frame would hold frames back
+        self._mark(stream)
+        return stream  # type: ignore[no-any-return]
+
+    def _mark(self, stream: Any) -> None:
+        """Say what the stream is: its four letters, and what its colours mean."""
+        codec, context = self._picture.codec, stream.codec_context
+        tag = codec.avi_tag if self._container.in_band else codec.tag
+        if tag and self._container.name != "matroska":
+            context.codec_tag = tag
+        if stream.pix_fmt.startswith("yuv"):
+            full = stream.pix_fmt.startswith("yuvj")
+            context.color_range = _FULL if full else _LIMITED
+            context.colorspace = _BT601_625 if full else _BT709
+            context.color_primaries = context.color_trc = _BT709
+
+    def _frame(self, pixels: np.ndarray) -> Any:
+        import av
+
+        height, width = self._picture.padded
+        down, right = height - pixels.shape[0], width - pixels.shape[1]
+        if down or right:
+            edges = ((0, down), (0, right), (0, 0))[: pixels.ndim]
+            pixels = np.pad(pixels, edges, mode="edge")
+        source = _SOURCE_FORMATS[self._picture.stored, self._picture.is_color]
+        frame = av.VideoFrame.from_ndarray(pixels, format=source)
+        target = self._stream.pix_fmt
+        assert target is not None
+        if target == source:
+            return frame
+        if not target.startswith("yuv"):
+            return self._reformatter.reformat(frame, format=target)
+        full = target.startswith("yuvj")
+        return self._reformatter.reformat(
+            frame,
+            format=target,
+            src_color_range=_FULL,
+            dst_color_range=_FULL if full else _LIMITED,
+            dst_colorspace=_BT601_625 if full else _BT709,
+        )
+
+
+# the numbers that ISO/IEC 23091-2 gives them, as FFmpeg uses them
+_LIMITED, _FULL = 1, 2
+_BT709, _BT601_625 = 1, 5
+
+_SOURCE_FORMATS = {
+    ("uint8", False): "gray",
+    ("uint8", True): "rgb24",
+    ("uint16", False): "gray16le",
+    ("uint16", True): "rgb48le",
+}

@@ -1,0 +1,230 @@
+"""One video file while it is written: frames in, a piece of the file each."""
+
+from __future__ import annotations
+
+import logging
+import os
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mda_writers.errors import WriteError
+from mda_writers.formats.contrast import contrast_of
+from mda_writers.formats.video_encoder import Encoder
+from mda_writers.storage.space import explained
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+    from pathlib import Path
+
+    from mda_writers.formats.contrast import Contrast
+    from mda_writers.formats.video_encoder import Picture
+    from mda_writers.formats.video_options import Subject, VideoOptions
+    from mda_writers.formats.video_pool import VideoPool
+
+AUTO_FRAMES = 8
+"""Frames whose percentiles decide ``contrast_limits="auto"``; more would not make it better."""
+
+AUTO_SECONDS = 0.5
+"""How long they are waited for, since all that time a crash would lose them."""
+
+_logger = logging.getLogger("mda_writers")
+
+
+class Film:
+    """Takes the frames of one video; each is in the file, for good, when `take` returns.
+
+    Only with ``contrast_limits="auto"`` the first few are kept until there are enough of them to
+    find the limits.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which must not exist.
+    subject : Subject
+        What it shows.
+    options : VideoOptions
+        How.
+    pool : VideoPool
+        Shared with the recording's other videos.
+    """
+
+    def __init__(
+        self, path: Path, subject: Subject, options: VideoOptions, pool: VideoPool
+    ) -> None:
+        self.path = path
+        self._subject = subject
+        self._options = options
+        self._pool = pool
+        self._contrast = options.contrast(subject.dtype, subject.bit_depth)
+        self._held: list[tuple[int, np.ndarray, float]] = []
+        self._since = 0.0
+        self._encoder: Encoder | None = None
+        self._fd = -1
+        self._first_time_s = 0.0
+        self._last_s = 0.0
+        self._warned = False
+        self.taken = 0
+        self.written = 0
+
+    def take(self, pixels: np.ndarray, time_s: float) -> int:
+        """Take a frame that was taken at `time_s`, and return its number in the video."""
+        number = self._pool.number()
+        self.taken += 1
+        if self._contrast is not None:
+            self._write(pixels, time_s)
+            return self.taken - 1
+        if not self._held:
+            self._since = monotonic()
+        self._held.append((number, pixels, time_s))
+        self._pool.holds(self)
+        if len(self._held) >= AUTO_FRAMES:
+            self.release()
+        return self.taken - 1
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether what is read back is what was given, to the last bit."""
+        known, options = self._contrast, self._options
+        return options.is_exact(known) if known is not None else False
+
+    @property
+    def first_held(self) -> int | None:
+        """The pool's number of the first frame that is kept in memory."""
+        return self._held[0][0] if self._held else None
+
+    def release_if_due(self) -> None:
+        """Let no frame be kept for longer than it may."""
+        if self._held and monotonic() - self._since > AUTO_SECONDS:
+            self.release()
+
+    def rest(self) -> None:
+        """Close the encoder and the file; the next frame opens them again."""
+        encoder, self._encoder = self._encoder, None
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+        if encoder is not None:
+            encoder.close()
+
+    def close(self) -> None:
+        """Write what is kept, and close."""
+        try:
+            self.release()
+        finally:
+            self.rest()
+
+    # ------------------------------------------------------------ helpers
+
+    def release(self) -> None:
+        """Find the contrast, and write the frames that were kept for that."""
+        if not self._held:
+            return
+        if self._contrast is None:
+            self._contrast = contrast_of([pixels for _, pixels, _ in self._held])
+        while self._held:
+            self._write(self._held[0][1], self._held[0][2])
+            self._held.pop(0)
+        self._pool.holds(self)
+
+    def _write(self, pixels: np.ndarray, time_s: float) -> None:
+        assert self._contrast is not None
+        values = self._contrast.apply(pixels)
+        self._look_for_clipping(pixels, self._contrast)
+        values = self._arranged(values)
+        encoder = self._encoder or self._begin(self._contrast)
+        piece = encoder.encode(values, self.written, self._presented(time_s, encoder))
+        self._append(piece if self.written else encoder.header + piece)
+        self.written += 1
+        self._pool.opened(self)
+
+    def _arranged(self, values: np.ndarray) -> np.ndarray:
+        """Return `values` in the size of the video, colours as RGB."""
+        if values.ndim == 3 and self._options.color_order == "BGR":
+            values = values[..., ::-1]
+        height, width = self._options.scaled(values.shape)[:2]
+        if (height, width) != values.shape[:2]:
+            import cv2
+
+            values = cv2.resize(
+                np.ascontiguousarray(values), (width, height), interpolation=cv2.INTER_AREA
+            )
+        return np.ascontiguousarray(values)
+
+    def _presented(self, time_s: float, encoder: Encoder) -> Fraction | float:
+        """Return when a frame is shown, in seconds from the first."""
+        if self._options.timing == "constant":
+            return self.written / self._options.fps
+        if self.written == 0:
+            self._first_time_s = time_s
+            return 0.0
+        # two frames cannot be shown at once: those of one moment follow one another
+        self._last_s = max(time_s - self._first_time_s, self._last_s + encoder.tick_ms / 1000)
+        return self._last_s
+
+    def _begin(self, contrast: Contrast) -> Encoder:
+        """Open the encoder and the file."""
+        try:
+            self._encoder = Encoder(self._picture(contrast))
+        except Exception as error:
+            raise WriteError(
+                f"{self.path}: {self._options.codec.fourcc} cannot encode frames of "
+                f"{self._subject.frame_shape} {self._subject.dtype} ({error}). Choose another "
+                "fourcc, or scale."
+            ) from error
+        flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        if not self.written:
+            flags |= os.O_CREAT | os.O_EXCL
+        try:
+            self._fd = os.open(self.path, flags, 0o666)
+        except FileExistsError as error:
+            raise WriteError(
+                f"{self.path}: a file of that name exists, and it is not this recording's. "
+                "Move it, or choose another name."
+            ) from error
+        return self._encoder
+
+    def _picture(self, contrast: Contrast) -> Picture:
+        picture = self._options.picture(self._subject, contrast)
+        if picture.padded != picture.shape[:2] and not self.written:
+            _logger.warning(
+                "%s: padded from %s to %s (y, x), since %s takes even sizes only.",
+                self.path,
+                picture.shape[:2],
+                picture.padded,
+                self._options.codec.fourcc,
+            )
+        return picture
+
+    def _append(self, piece: bytes) -> None:
+        """Append a piece, all or nothing: half of one would hide those that follow."""
+        view = memoryview(piece)
+        end = os.fstat(self._fd).st_size
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            os.ftruncate(self._fd, end)
+            raise explained(error, self.path, len(piece)) from error
+
+    def _look_for_clipping(self, pixels: np.ndarray, contrast: Contrast) -> None:
+        """Say it once if pixels exceed what the camera said its range is."""
+        if (
+            self._warned
+            or self._subject.bit_depth is None
+            or self._options.contrast_limits
+            not in (
+                None,
+                "full",
+            )
+        ):
+            return
+        if not contrast.is_identity and pixels.max() > contrast.high:
+            self._warned = True
+            _logger.warning(
+                "%s: pixels are brighter than the camera's %d bits allow, and are shown as white. "
+                "Give contrast_limits=(low, high).",
+                self.path,
+                self._subject.bit_depth,
+            )
