@@ -1,0 +1,174 @@
+"""OME-Zarr: the images of one recording in one folder, how they begin, and their final form.
+
+A recording of one image is that image: its levels lie in the folder itself. Several images are
+numbered (bioformats2raw layout), those of a well plate lie by row, column and field.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.formats.bigtiff import final_sizes
+from mda_writers.formats.ngff import (
+    ZARR_FORMAT,
+    Window,
+    channel_labels,
+    contrast_window,
+    image_attributes,
+    plate_attributes,
+    series_attributes,
+    series_root,
+    well_attributes,
+    wells_of,
+)
+from mda_writers.formats.zarr_final import damage, finish_levels, levels_of
+from mda_writers.formats.zarr_image import ZarrImage, open_level, plane_places, read_frame
+from mda_writers.formats.zarr_options import ZarrOptions
+from mda_writers.formats.zarr_store import is_group, sync_metadata, write_group
+from mda_writers.storage.ordered_pool import OrderedPool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mda_writers.model.layout import ImageLayout, Layout
+    from mda_writers.model.plane import PlaneInfo
+
+
+class OmeZarrFormat:
+    """The files of one recording as OME-Zarr.
+
+    Parameters
+    ----------
+    options : ZarrOptions
+        How images are stored.
+    """
+
+    name = "ome-zarr"
+    new_pool = OrderedPool
+    final_sizes = staticmethod(final_sizes)
+
+    def __init__(self, options: ZarrOptions) -> None:
+        self._options = options
+        self._version = options.version
+        self._zarr = ZARR_FORMAT[options.version]
+        self._described: tuple[str, ...] = ()
+        # whether the room for the pixels is reserved before the first frame
+        self.claims_room = options.version == "0.5" and options.compression is None
+
+    @classmethod
+    def of_header(cls, header: Mapping[str, Any]) -> OmeZarrFormat:
+        """Return the format of the recording whose journal has this header."""
+        return cls(ZarrOptions(version=header["ngff_version"]))
+
+    def new_array(
+        self, path: Path, image: ImageLayout, layout: Layout, pool: OrderedPool
+    ) -> ZarrImage:
+        """Lay out one image of the recording `layout`."""
+        folder = _base(path, image)
+        files = tuple(each.file for each in layout.images)
+        if files != self._described or not is_group(folder / image.file.split("/")[0], self._zarr):
+            self._describe_folders(folder, layout)
+            self._described = files
+        return ZarrImage(path, image, layout, pool, self._options)
+
+    def finish(
+        self,
+        folder: Path,
+        layout: Layout,
+        planes: Mapping[str, Sequence[PlaneInfo]],
+        planes_laid_out: Mapping[str, int],
+    ) -> None:
+        """Bring every image into its final form; arrays of a user's own are left alone."""
+        ours = [image for image in layout.images if planes_laid_out.get(image.key)]
+        windows: dict[str, Window] = {}
+        for image in ours:
+            group = folder / image.file
+            places = np.array([plane.place for plane in planes[image.key]], int)
+            finish_levels(group, image, places.reshape(len(places), len(image.sizes)), self._zarr)
+            windows = _windows(group, image, planes[image.key]) | windows
+            levels = len(levels_of(group))
+            attributes = image_attributes(layout, image, levels, self._version, windows)
+            write_group(group, attributes, self._zarr)
+            sync_metadata(group, self._zarr)
+        self._describe_folders(folder, layout)
+
+    def discard(self, path: Path) -> None:
+        """Remove an image that no frame came for, and folders that held nothing but it."""
+        while is_group(path, self._zarr):
+            shutil.rmtree(path)
+            path = path.parent
+            if not is_group(path, self._zarr) or _images_in(path):
+                return
+
+    def damage(self, path: Path, image: ImageLayout) -> str:
+        """Return what keeps readers from the frames of an image; nothing if all is well."""
+        return damage(path, image)
+
+    def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
+        """Return the pixels of one frame, found the way any reader of Zarr finds them."""
+        return read_frame(open_level(path), image, tuple(ours["place"]))
+
+    # ------------------------------------------------------------ helpers
+
+    def _describe_folders(self, folder: Path, layout: Layout) -> None:
+        """Say in the folders above the images which images there are."""
+        inside: defaultdict[str, list[str]] = defaultdict(list)
+        for image in layout.images:
+            root, _, rest = image.file.partition("/")
+            if rest:
+                inside[root].append(rest)
+        for root, images in inside.items():
+            if layout.plate:
+                self._describe_plate(folder / root, layout.plate, images)
+                continue
+            write_group(folder / root, series_root(self._version), self._zarr)
+            write_group(folder / root / "OME", series_attributes(images, self._version), self._zarr)
+
+    def _describe_plate(self, root: Path, plate: Mapping[str, Any], images: list[str]) -> None:
+        wells = wells_of(images)
+        rows, columns = list(plate["rows"]), list(plate["columns"])
+        fields = {}
+        for well, names in wells.items():
+            row, column = well.split("/")
+            fields[rows.index(row), columns.index(column)] = len(names)
+            write_group(root / row, {}, self._zarr)
+            write_group(root / well, well_attributes(names, self._version), self._zarr)
+        write_group(root, plate_attributes(plate, fields, self._version), self._zarr)
+
+
+def _base(path: Path, image: ImageLayout) -> Path:
+    """Return the folder that `image.file` is relative to."""
+    for _ in image.file.split("/"):
+        path = path.parent
+    return path
+
+
+def _images_in(group: Path) -> bool:
+    return any(child.is_dir() and child.name != "OME" for child in group.iterdir())
+
+
+def _windows(group: Path, image: ImageLayout, planes: Sequence[PlaneInfo]) -> dict[str, Window]:
+    """Return what to show of each channel, from the frame in the middle of those it has."""
+    labels = channel_labels(image)
+    array = open_level(group, levels_of(group)[-1])
+    by_channel: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)
+    for plane in planes:
+        for place in plane_places(image, plane.place):
+            channel = dict(zip(_leading(image), place, strict=True)).get("c", 0)
+            by_channel[channel].append(place)
+    windows = {}
+    for channel, places in by_channel.items():
+        with suppress(Exception):  # a damaged chunk is no reason to leave the rest unfinished
+            windows[labels[channel]] = contrast_window(np.asarray(array[places[len(places) // 2]]))
+    return windows
+
+
+def _leading(image: ImageLayout) -> list[str]:
+    colour = len(image.frame_shape) == 3
+    return [a for a in ("t", "c", "z") if a in image.sizes or (a == "c" and colour)]

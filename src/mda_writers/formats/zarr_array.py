@@ -1,0 +1,196 @@
+"""One level of one image as a Zarr array on disk, filled plane by plane."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.formats.zarr_shards import ChunkFile, Shard, compressed_room
+from mda_writers.formats.zarr_store import write_array, write_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mda_writers.formats.zarr_codecs import Compression
+    from mda_writers.formats.zarr_grid import Grid
+    from mda_writers.storage.ordered_pool import OrderedPool
+
+
+class ZarrArray:
+    """One array that is being filled; made by `array_for`, for what is known beforehand.
+
+    Here chunks lie in shards in order of arrival: they are compressed, or nobody knows how many
+    will come. A chunk is in the index, and within the shape, once its bytes are on the disk.
+
+    Parameters
+    ----------
+    folder : Path
+        The array's folder.
+    grid : Grid
+        Where planes lie.
+    sizes : tuple of int
+        Planes along each of the grid's axes; those so far, for an array that grows.
+    version : int
+        Zarr's.
+    compression : Compression or None
+        How chunks are compressed.
+    pool : OrderedPool
+        Takes the bytes to the disk.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        grid: Grid,
+        sizes: tuple[int, ...],
+        version: int,
+        compression: Compression | None,
+        pool: OrderedPool,
+    ) -> None:
+        self.folder = folder
+        self.grid = grid
+        self.sizes = sizes
+        self._visible = sizes
+        self._version = version
+        self._encode = compression.encoder() if compression else None
+        self._pool = pool
+        self._files: dict[tuple[int, ...], Any] = {}
+        write_array(folder, grid, sizes, version, compression)
+
+    def chunks_of(self, plane: np.ndarray) -> list[np.ndarray]:
+        """Return the bytes of a plane's chunks. May be called on any thread."""
+        tiles = list(_tiles(plane, self.grid))
+        if self._encode is None:
+            return tiles
+        return [np.frombuffer(self._encode(tile), np.uint8) for tile in tiles]
+
+    def put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
+        """Take the chunks of the plane at `place` to the disk."""
+        self._grow(place)
+        self._put(place, chunks)
+
+    def close(self) -> None:
+        """Return when everything would survive a power cut, and let go of the files."""
+        errors = []
+        for file in self._files.values():
+            try:
+                file.close()
+            except OSError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def publish(self) -> None:
+        """Make the frames visible that are on the disk: give the array their shape."""
+        write_shape(self.folder, (*self._visible, *self.grid.yx), self._version)
+
+    # ------------------------------------------------------------ helpers
+
+    def _put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
+        index, number = self.grid.shard_of(place)
+        shard = self._files.get(index)
+        if shard is None:
+            shard = self._files[index] = self._new_shard(index)
+        for tile, chunk in enumerate(chunks, number * self.grid.tiles_a_plane):
+            offset = shard.append(chunk.nbytes)
+            self._pool.write(shard.file, offset, chunk)
+            self._pool.when_landed(partial(shard.note, tile, offset, chunk.nbytes))
+
+    def _new_shard(self, index: tuple[int, ...]) -> Shard:
+        grid = self.grid
+        chunks = grid.planes_a_shard * grid.tiles_a_plane
+        room = chunks * grid.chunk_bytes
+        if self._encode is not None:
+            room = compressed_room(chunks, grid.chunk_bytes)
+        return Shard(shard_path(self.folder, index), chunks, room, claim=False)
+
+    def _grow(self, place: tuple[int, ...]) -> None:
+        grown = tuple(max(n, i + 1) for n, i in zip(self.sizes, place, strict=True))
+        if grown != self.sizes:
+            self.sizes = grown
+            self._pool.when_landed(partial(self._see, grown))
+
+    def _see(self, sizes: tuple[int, ...]) -> ZarrArray:
+        self._visible = sizes
+        return self
+
+
+class LaidOutArray(ZarrArray):
+    """An uncompressed array of known sizes: all shards are there before the first frame.
+
+    Their indices are complete from the start, so that nothing needs to be published: a frame
+    that never came reads as zeros.
+    """
+
+    claim = True
+
+    def lay_out(self, claim: bool) -> None:
+        """Make all shards; reserve their room on the disk, if `claim`."""
+        for index in self.grid.shards(self.sizes):
+            inside = self.grid.inside(index, self.sizes)
+            offsets = _offsets(self.grid, inside)
+            self._files[index] = Shard(
+                shard_path(self.folder, index),
+                len(offsets),
+                prod(inside) * self.grid.tiles_a_plane * self.grid.chunk_bytes,
+                claim=claim,
+                offsets=offsets,
+                chunk_bytes=self.grid.chunk_bytes,
+            )
+
+    def put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
+        """Take the chunks of the plane at `place` to the disk."""
+        index, number = self.grid.shard_of(place)
+        shard = self._files[index]
+        for tile, chunk in enumerate(chunks, number * self.grid.tiles_a_plane):
+            self._pool.write(shard.file, shard.offset(tile), chunk)
+
+
+class UnshardedArray(ZarrArray):
+    """An array of Zarr v2: every chunk is a file, which gets its name when it is on the disk."""
+
+    def _put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
+        tiles = np.ndindex(self.grid.tiles)
+        for tile, chunk in zip(tiles, chunks, strict=True):
+            file = ChunkFile(self.folder.joinpath(*map(str, (*place, *tile))))
+            self._files[(*place, *tile)] = file
+            self._pool.write(file.file, 0, chunk)
+            self._pool.when_landed(partial(_itself, file))
+
+
+def shard_path(folder: Path, index: tuple[int, ...]) -> Path:
+    """Return the file of a shard of Zarr v3 (default chunk key encoding); y and x have but one."""
+    return folder.joinpath("c", *map(str, index), "0", "0")
+
+
+def _itself(file: ChunkFile) -> ChunkFile:
+    return file
+
+
+@lru_cache(maxsize=256)
+def _offsets(grid: Grid, inside: tuple[int, ...]) -> np.ndarray:
+    """Return where each chunk of a shard lies, by its number in the index; -1 for none."""
+    ranks = grid.ranks(inside)[:, np.newaxis]
+    tiles = grid.tiles_a_plane
+    offsets = (ranks * tiles + np.arange(tiles)) * grid.chunk_bytes
+    return np.where(ranks < 0, -1, offsets).reshape(-1)
+
+
+def _tiles(plane: np.ndarray, grid: Grid) -> Iterator[np.ndarray]:
+    """Return a plane's chunks; those that stick out beyond it are filled up with zeros."""
+    if plane.shape == grid.chunk_yx:
+        yield np.ascontiguousarray(plane)
+        return
+    height, width = grid.chunk_yx
+    for row, column in np.ndindex(grid.tiles):
+        part = plane[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        if part.shape == grid.chunk_yx:
+            yield np.ascontiguousarray(part)
+            continue
+        tile = np.zeros(grid.chunk_yx, plane.dtype)
+        tile[: part.shape[0], : part.shape[1]] = part
+        yield tile

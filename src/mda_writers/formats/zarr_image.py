@@ -1,0 +1,226 @@
+"""One image as an OME-Zarr group on disk: its arrays, level by level; ``array[index] = frame``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.formats.ngff import ZARR_FORMAT, image_attributes
+from mda_writers.formats.pyramid import auto_levels, halve, level_sizes
+from mda_writers.formats.zarr_array import LaidOutArray, UnshardedArray, ZarrArray
+from mda_writers.formats.zarr_grid import grid_of, plane_sizes
+from mda_writers.formats.zarr_store import write_group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mda_writers.formats.zarr_options import ZarrOptions
+    from mda_writers.model.layout import ImageLayout, Layout
+    from mda_writers.storage.ordered_pool import OrderedPool
+
+
+class ZarrImage:
+    """One image of a recording, being written.
+
+    Parameters
+    ----------
+    folder : Path
+        The image's group.
+    image : ImageLayout
+        What it will hold.
+    layout : Layout
+        The recording that the image is part of.
+    pool : OrderedPool
+        Takes the pixels to the disk.
+    options : ZarrOptions
+        How it is stored.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        image: ImageLayout,
+        layout: Layout,
+        pool: OrderedPool,
+        options: ZarrOptions,
+    ) -> None:
+        self.folder = folder
+        self.image = image
+        self.planes = max(1, image.planes)
+        self._layout = layout
+        self._pool = pool
+        self._options = options
+        self._sizes = tuple(image.sizes.values())
+        self._channels_described = image.sizes.get("c", 1)
+        self._describe(image)
+        self._levels = self._make_levels()
+
+    # ------------------------------------------------------------ frames in
+
+    def __setitem__(self, index: tuple[int, ...], frame: np.ndarray) -> None:
+        if self.image.growing:
+            self._grow(index)
+        first = self._levels[0]
+        here = int(self._options.compression is None)
+        if here:
+            for place, plane in self._planes(index, frame):
+                first.put(place, first.chunks_of(plane))
+        if len(self._levels) > here:
+            self._pool.later(partial(self._compute, index, frame, here), self._put_all)
+        self._pool.mark()
+
+    def flush(self) -> None:
+        """Return when every frame so far is in its file."""
+        self._pool.drain()
+
+    def close(self) -> None:
+        """Return when every frame so far is on the disk, and let go of the files."""
+        try:
+            self.flush()
+        finally:
+            for level in self._levels:
+                level.close()
+
+    # ------------------------------------------------------------ pixels out
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        index = index if isinstance(index, tuple) else (index,)
+        count = len(self._sizes)
+        leading, within = index[:count], index[count:]
+        chosen = np.asarray(np.arange(prod(self._sizes)).reshape(self._sizes)[leading])
+        pixels = np.zeros((*chosen.shape, *self.image.frame_shape), self.image.dtype)
+        array = open_level(self.folder)
+        for place in np.ndindex(chosen.shape):
+            index = np.unravel_index(chosen[place], self._sizes)
+            pixels[place] = read_frame(array, self.image, tuple(map(int, index)))
+        return pixels[(slice(None),) * chosen.ndim + tuple(within)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of all axes; an image that grows tells those so far."""
+        return (*self._sizes, *self.image.frame_shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Pixel type."""
+        return np.dtype(self.image.dtype)
+
+    def where(self, index: tuple[int, ...]) -> dict[str, Any]:
+        """Return where the frame of `index` lies: its array, and the planes in it."""
+        places = plane_places(self.image, index)
+        return {"file": self.image.file, "array": "0", "planes": places}
+
+    def publish(self) -> None:
+        """Describe the channels that have come since the image was described last."""
+        sizes = dict(zip(self.image.sizes, self._sizes, strict=True))
+        self._describe(replace(self.image, sizes=sizes))
+
+    # ------------------------------------------------------------ helpers
+
+    def _make_levels(self) -> list[ZarrArray]:
+        height, width = self.image.frame_shape[:2]
+        sizes = level_sizes((height, width), self._level_count())
+        return [self._make_level(number, yx) for number, yx in enumerate(sizes)]
+
+    def _make_level(self, number: int, yx: tuple[int, int]) -> ZarrArray:
+        options, image = self._options, self.image
+        version = ZARR_FORMAT[options.version]
+        sharded = version == 3
+        grid = grid_of(image, yx, options.chunks, options.shards, sharded=sharded)
+        laid_out = sharded and options.compression is None and not image.growing
+        kind = LaidOutArray if laid_out else ZarrArray if sharded else UnshardedArray
+        level = kind(
+            self.folder / str(number),
+            grid,
+            plane_sizes(image, grid),
+            version,
+            options.compression,
+            self._pool,
+        )
+        if isinstance(level, LaidOutArray):
+            level.lay_out(claim=not self._is_sparse())
+        return level
+
+    def _level_count(self) -> int:
+        levels = self._options.levels
+        if isinstance(levels, int):
+            return levels
+        return auto_levels((self.image.frame_shape[0], self.image.frame_shape[1]))
+
+    def _is_sparse(self) -> bool:
+        """Whether the plan leaves out so much of the box that claiming it all would be a waste."""
+        planned = self.image.frames_planned
+        return self._layout.selective or (planned is not None and planned < 0.9 * self.planes)
+
+    def _planes(
+        self, index: tuple[int, ...], frame: np.ndarray
+    ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+        """Return the planes of a frame, each with its place."""
+        places = plane_places(self.image, index)
+        if frame.ndim == 2:
+            yield places[0], frame
+            return
+        for sample, place in enumerate(places):
+            yield place, frame[..., sample]
+
+    def _compute(
+        self, index: tuple[int, ...], frame: np.ndarray, first: int
+    ) -> list[tuple[ZarrArray, tuple[int, ...], list[np.ndarray]]]:
+        """Return the chunks of a frame in all levels from `first` on; on any thread."""
+        made = []
+        for place, plane in self._planes(index, frame):
+            for number, level in enumerate(self._levels):
+                plane = halve(plane) if number else plane
+                if number >= first:
+                    made.append((level, place, level.chunks_of(plane)))
+        return made
+
+    def _put_all(self, made: list[tuple[ZarrArray, tuple[int, ...], list[np.ndarray]]]) -> None:
+        for level, place, chunks in made:
+            level.put(place, chunks)
+
+    def _grow(self, index: tuple[int, ...]) -> None:
+        self._sizes = tuple(max(n, i + 1) for n, i in zip(self._sizes, index, strict=True))
+        channels = dict(zip(self.image.sizes, self._sizes, strict=True)).get("c", 1)
+        if channels > self._channels_described:
+            self._channels_described = channels
+            self._pool.when_landed(lambda: self)
+
+    def _describe(self, image: ImageLayout) -> None:
+        version = self._options.version
+        attributes = image_attributes(self._layout, image, self._level_count(), version, {})
+        write_group(self.folder, attributes, ZARR_FORMAT[version])
+
+
+def plane_places(image: ImageLayout, index: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return where the planes of the frame at `index` lie in the image's arrays."""
+    named = dict(zip(image.sizes, index, strict=True))
+    if len(image.frame_shape) == 2:
+        return [tuple(named[axis] for axis in ("t", "c", "z") if axis in named)]
+    samples = image.frame_shape[2]
+    first = named.get("c", 0) * samples
+    each = [{**named, "c": c} for c in range(first, first + samples)]
+    return [tuple(n[axis] for axis in ("t", "c", "z") if axis in n) for n in each]
+
+
+def open_level(folder: Path, level: int | str = 0) -> Any:
+    """Return one level of an image, as zarr-python opens it."""
+    import zarr
+
+    return zarr.open_array(folder / str(level), mode="r")
+
+
+def read_frame(array: Any, image: ImageLayout, index: tuple[int, ...]) -> np.ndarray:
+    """Return the frame at `index` from the image's level 0."""
+    planes = [np.asarray(array[place]) for place in plane_places(image, index)]
+    return planes[0] if len(image.frame_shape) == 2 else np.stack(planes, axis=-1)

@@ -1,0 +1,87 @@
+"""How an OME-Zarr is stored: what a user can choose, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mda_writers.formats.ngff import ZARR_FORMAT
+from mda_writers.formats.zarr_codecs import Compression
+
+_CHUNK_AXES = ("y", "x")
+_SHARD_AXES = ("t", "c", "z")
+
+
+@dataclass(frozen=True, slots=True)
+class ZarrOptions:
+    """How images are stored; see ``OMEZarrWriter``."""
+
+    version: str = "0.5"
+    compression: Compression | None = None
+    levels: int | str = 1
+    chunks: Mapping[str, int] = field(default_factory=dict)
+    shards: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def parse(
+        cls,
+        version: str,
+        compression: str | None,
+        compression_level: int | None,
+        shuffle: str | None,
+        levels: int | str,
+        chunks: Mapping[str, int] | None,
+        shards: Mapping[str, int] | None,
+    ) -> ZarrOptions:
+        """Return the options, checked.
+
+        Raises
+        ------
+        ValueError
+            If one is not possible; the text lists what is.
+        """
+        if version not in ZARR_FORMAT:
+            raise ValueError(f"ngff_version={version!r}: possible are {', '.join(ZARR_FORMAT)}.")
+        if levels != "auto" and not (_is_whole(levels) and int(levels) >= 1):
+            raise ValueError(
+                f"levels={levels!r}: a number of levels from 1 (no pyramid) on, or 'auto'."
+            )
+        if shards and version == "0.4":
+            raise ValueError("shards: NGFF 0.4 has none; use ngff_version='0.5' or leave them out.")
+        return cls(
+            version,
+            Compression.parse(compression, compression_level, shuffle),
+            levels if levels == "auto" else int(levels),
+            _checked("chunks", chunks, _CHUNK_AXES, "a chunk holds (a tile of) one plane"),
+            _checked("shards", shards, _SHARD_AXES, "a shard holds whole planes"),
+        )
+
+
+def _checked(
+    name: str, given: Mapping[str, int] | None, axes: tuple[str, ...], why: str
+) -> dict[str, int]:
+    """Return sizes by axis."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"{name}={given!r}: a mapping is wanted, such as {dict.fromkeys(axes, 64)}."
+        )
+    unknown = [axis for axis in given if axis not in axes]
+    if unknown:
+        raise ValueError(
+            f"{name}: axis {', '.join(map(repr, unknown))} is not possible; {why}, so {name} take "
+            f"the axes {', '.join(axes)}."
+        )
+    for axis, size in given.items():
+        if not _is_whole(size) or size < 1:
+            raise ValueError(f"{name}: {axis}={size!r} must be a whole number from 1 on.")
+    return {axis: int(size) for axis, size in given.items()}
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        return int(value) == value and not isinstance(value, bool)
+    except (TypeError, ValueError):
+        return False

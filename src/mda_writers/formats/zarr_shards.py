@@ -1,0 +1,193 @@
+"""The files that hold chunks: shards of Zarr v3, and the single chunks of Zarr v2.
+
+A shard is chunks followed by an index: 16 bytes a chunk (offset and length, both all ones for a
+chunk that is not there) and the crc32c of these. Readers look for the index at the end of the
+file, so the file has its full length from the start, and the index never moves while frames
+come. ``docs/decisions/0005-zarr-shards.md`` tells how this keeps the file readable at every
+moment.
+
+Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mda_writers.errors import CorruptRecordingError
+from mda_writers.storage.block_file import BLOCK, BlockFile
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+MISSING = np.iinfo(np.uint64).max
+"""Offset and length of a chunk that is not there; it reads as the fill value."""
+
+_ENTRY = np.dtype("<u8")
+
+
+class Shard:
+    """One shard that is being filled.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which must not exist.
+    chunks : int
+        Chunks in its index.
+    data_bytes : int
+        Room for their bytes.
+    claim : bool
+        Whether to reserve that room on the disk.
+    offsets : np.ndarray or None
+        Where each chunk will lie (-1 for none), where that is known beforehand; they are then in
+        the index from the start. Without it chunks follow one another as they come.
+    chunk_bytes : int
+        Length of each chunk, where `offsets` are given.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        chunks: int,
+        data_bytes: int,
+        *,
+        claim: bool,
+        offsets: np.ndarray | None = None,
+        chunk_bytes: int = 0,
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = BlockFile(path)
+        self.end = 0
+        self._data_bytes = data_bytes
+        self._index = np.full((chunks, 2), MISSING, _ENTRY)
+        if offsets is not None:
+            there = offsets >= 0
+            self._index[there, 0] = offsets[there]
+            self._index[there, 1] = chunk_bytes
+        size = data_bytes + index_bytes(chunks)
+        if claim:
+            self.file.claim(0, size)
+        else:
+            self.file.truncate(size)
+        self.publish()
+
+    def append(self, nbytes: int) -> int:
+        """Return the offset of the next chunk."""
+        offset = self.end
+        self.end += nbytes
+        return offset
+
+    def note(self, number: int, offset: int, nbytes: int) -> Shard:
+        """Enter a chunk whose bytes are on the disk; `publish` makes it visible."""
+        self._index[number] = offset, nbytes
+        return self
+
+    def publish(self) -> None:
+        """Write the index, in one system call."""
+        self.file.patch(self._data_bytes, encode_index(self._index))
+
+    def offset(self, number: int) -> int:
+        """Return where a chunk lies; -1 if it has no place yet."""
+        offset = self._index[number, 0]
+        return -1 if offset == MISSING else int(offset)
+
+    def close(self) -> None:
+        """Return when everything would survive a power cut, and let go of the file."""
+        try:
+            self.file.sync()
+        finally:
+            self.file.close()
+
+
+class ChunkFile:
+    """A single chunk as a file, as Zarr v2 has them; it gets its name when it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self.file = BlockFile(path.with_name(f".{path.name}.partial"))
+
+    def publish(self) -> None:
+        """Let the chunk be seen."""
+        self.file.close()
+        self.file.path.replace(self._path)
+        self.file.path = self._path
+
+    def close(self) -> None:
+        """Return when everything would survive a power cut, and let go of the file."""
+        try:
+            if self.file.path == self._path:
+                self.file.sync()
+        finally:
+            self.file.close()
+
+
+def index_bytes(chunks: int) -> int:
+    """Return the length of a shard's index."""
+    return 16 * chunks + 4
+
+
+def encode_index(index: np.ndarray) -> bytes:
+    """Return an index ``(chunks, 2)`` with its checksum behind it."""
+    from google_crc32c import value as crc32c
+
+    content = index.astype(_ENTRY, copy=False).tobytes()
+    return content + int(crc32c(content)).to_bytes(4, "little")
+
+
+def read_index(path: Path, chunks: int) -> np.ndarray:
+    """Return the index of a shard, ``(chunks, 2)``: offset and length.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If the file is cut, or its checksum does not fit.
+    """
+    size = index_bytes(chunks)
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - size))
+        content = stream.read()
+    index = np.frombuffer(content[: 16 * chunks], _ENTRY)
+    if len(content) != size or encode_index(index) != content:
+        raise CorruptRecordingError(
+            f"{path}: the index of this shard is cut or altered; its {chunks} chunks cannot be "
+            "found. The other shards of the recording are not affected."
+        )
+    return index.reshape(chunks, 2).copy()
+
+
+def seal(path: Path, chunks: int, keep: Collection[int]) -> None:
+    """Bring a shard into its final form: no other chunks than `keep`, and no longer than needed.
+
+    The new index is behind the last chunk before the file is cut there: whenever a reader
+    comes, or the process is killed, one of the two indices is at the end of the file.
+    """
+    index = read_index(path, chunks)
+    gone = np.ones(chunks, bool)
+    gone[list(keep)] = False
+    index[gone] = MISSING
+    there = index[index[:, 0] != MISSING]
+    if not len(there):
+        path.unlink()
+        return
+    size, length = path.stat().st_size, index_bytes(chunks)
+    end = int(there.sum(axis=1).max())
+    file = BlockFile(path, direct=False)
+    try:
+        if end + length > size - length:  # it would lie on the old one, which must stay whole
+            file.patch(size - length, encode_index(index))
+            return
+        file.patch(end, encode_index(index))
+        file.sync()
+        file.truncate(end + length)
+    finally:
+        file.sync()
+        file.close()
+
+
+def compressed_room(chunks: int, chunk_bytes: int) -> int:
+    """Return room for chunks that a codec made longer instead of shorter, in whole blocks."""
+    return -(-chunks * (chunk_bytes + chunk_bytes // 64 + 256) // BLOCK) * BLOCK

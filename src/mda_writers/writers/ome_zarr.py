@@ -1,0 +1,115 @@
+"""The writer of OME-Zarr."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mda_writers.formats.ome_zarr import OmeZarrFormat
+from mda_writers.formats.zarr_options import ZarrOptions
+from mda_writers.model.series import by_well, describe_plate, numbered
+from mda_writers.writers.mda_writer import MDAWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+    from mda_writers.model.layout import Layout
+    from mda_writers.model.locate import Locator
+
+
+class OMEZarrWriter(MDAWriter):
+    """Saves a recording as OME-Zarr: one folder, laid out before the first frame.
+
+    A recording of one image is that image; several lie numbered in the folder, in the
+    bioformats2raw layout, and those of a ``WellPlatePlan`` as plate, wells and fields.
+    Uncompressed, frames go round the page cache into Zarr v3 shards whose indices are complete
+    from the start: the folder can be opened at any moment, also after a kill.
+
+    Parameters
+    ----------
+    store : path-like
+        Where the recording goes: a name that ends with ``.zarr``, such as ``exp.ome.zarr``.
+    ngff_version : {"0.5", "0.4"}
+        0.5 is Zarr v3 with shards. 0.4 is Zarr v2, for readers that need it: a file a frame.
+    compression : {None, "blosc-lz4", "blosc-zstd", "zstd"}
+        How chunks are compressed, on several threads. lz4 is the fastest, zstd the smallest.
+    compression_level : int, optional
+        1 by default; higher levels take much longer and gain little on camera frames.
+    shuffle : {"bit", "byte", "none"}, optional
+        Order of the bytes before blosc; by default the best for the codec.
+    levels : int or "auto"
+        Levels of the pyramid, each half as large in y and x as the one before: every pixel the
+        mean of 2 × 2, rounded to the nearest (halves upwards). ``"auto"`` until one fits into
+        256 × 256. Computed while frames come.
+    chunks : mapping, optional
+        Size of a chunk along ``y`` and ``x``; by default a chunk is a whole plane.
+    shards : mapping, optional
+        Planes of a shard along ``t``, ``c`` and ``z``; by default as many as make half a GiB, at
+        most 1024, in the order of acquisition.
+    **options
+        Those of `MDAWriter`.
+
+    Raises
+    ------
+    ValueError
+        If an option or the suffix is not possible; the text lists what is.
+    FileExistsError
+        If there is a recording of that name and ``overwrite`` is False.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".ome.zarr", ".zarr")
+
+    def __init__(
+        self,
+        store: str | Path,
+        *,
+        ngff_version: str = "0.5",
+        compression: str | None = None,
+        compression_level: int | None = None,
+        shuffle: str | None = None,
+        levels: int | str = 1,
+        chunks: Mapping[str, int] | None = None,
+        shards: Mapping[str, int] | None = None,
+        **options: Any,
+    ) -> None:
+        self._options = ZarrOptions.parse(
+            ngff_version, compression, compression_level, shuffle, levels, chunks, shards
+        )
+        super().__init__(store, **options)
+
+    def new_array(self, position_key: str, dtype: np.dtype, sizes: dict[str, int]) -> Any:
+        """Lay out one image.
+
+        Parameters
+        ----------
+        position_key : str
+            The image's key.
+        dtype : dtype
+            Pixel type.
+        sizes : dict
+            Axis → size, slowest first, with y and x (and s for colour).
+        """
+        run = self._current_run()
+        image = run.locator.image(position_key)
+        assert run.pool is not None
+        return run.fmt.new_array(run.path.parent / image.file, image, run.layout_now(), run.pool)
+
+    def format(self, set_id: str) -> OmeZarrFormat:
+        """Return how the files of a recording begin, and get their final form."""
+        return OmeZarrFormat(self._options)
+
+    def _begin_run(self, locator: Locator, layout: Layout, header: Mapping[str, Any]) -> None:
+        """Choose the folders of the images before the run begins."""
+        sequence = self.current_sequence
+        plate = describe_plate(sequence) if sequence is not None else {}
+        name = self._next_path().name
+        if plate:
+            locator.put_files(by_well(name, plate))
+        elif len(locator.images) > 1 or (locator.open_ended and sequence is not None):
+            # a list of events may yet name other positions; a camera's own loop hardly will
+            locator.put_files(numbered(name))
+        header = {**header, "ngff_version": self._options.version}
+        super()._begin_run(locator, replace(layout, plate=plate), header)
