@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from mda_writers.errors import DiskFullError
 from mda_writers.formats.ome_xml import OmeXml, pixel_type
 from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout, ascii_xml, lay_out
 from mda_writers.storage.block_file import BlockFile
@@ -66,11 +67,9 @@ class BigTiffArray:
         if xml is not None:
             pixel_type(image.dtype)
         self._file = BlockFile(path)
-        self.planes = (
-            _growth(path, image, _first_capacity(image)) if image.growing else image.planes
-        )
+        self.planes = 0 if image.growing else image.planes
         try:
-            self._lay_out(0)
+            self._grow(0, _first_capacity(image)) if image.growing else self._lay_out(0)
         except BaseException:
             self._file.close()
             raise
@@ -141,9 +140,26 @@ class BigTiffArray:
         return DATA_OFFSET + slot * self._frame_bytes
 
     def _make_room(self) -> None:
-        before = self.planes
-        self.planes += _growth(self.path, self.image, min(before, _most_planes(self.image)))
-        self._lay_out(before)
+        most = max(1, MOST_GROWTH_BYTES // self.image.frame_bytes)
+        self._grow(self.planes, min(self.planes, most))
+
+    def _grow(self, before: int, planes: int) -> None:
+        """Lay the file out for `planes` more, or for as many as the disk takes: at least one.
+
+        With a quarter of what is free at a time, the room that is claimed and never used is
+        small, and the disk guard sees the end coming.
+        """
+        planes = min(planes, free_bytes(self.path) // 4 // self.image.frame_bytes)
+        while True:
+            planes = max(1, planes)
+            self.planes = before + planes
+            try:
+                return self._lay_out(before)
+            except DiskFullError:
+                self.planes = before
+                if planes == 1:
+                    raise
+                planes //= 2
 
     def _lay_out(self, planes_before: int) -> None:
         """Claim the room, then put the new IFDs behind it, then switch to them."""
@@ -306,19 +322,6 @@ def _with_image(layout: Layout, image: ImageLayout) -> Layout:
 
 def _strides(sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(prod(sizes[n + 1 :]) for n in range(len(sizes)))
-
-
-def _most_planes(image: ImageLayout) -> int:
-    return max(1, MOST_GROWTH_BYTES // image.frame_bytes)
-
-
-def _growth(path: Path, image: ImageLayout, planes: int) -> int:
-    """Return `planes`, or fewer where the disk is nearly full: it is to be filled with frames.
-
-    With a quarter of what is free at a time, the room that is claimed and never used is small,
-    and the disk guard sees the end coming.
-    """
-    return max(1, min(planes, free_bytes(path) // 4 // image.frame_bytes))
 
 
 def _first_capacity(image: ImageLayout) -> int:
