@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,33 @@ def test_a_connected_writer_is_done_when_its_block_ends(
             pass
     assert writer.result().frames_written == 24
     assert_stamped(tmp_path, "x")
+
+
+def test_a_with_block_waits_for_a_run_that_was_only_just_started(
+    stamped: CMMCorePlus, tmp_path: Path
+) -> None:
+    with BigTiffWriter(tmp_path / "x.ome.tif") as writer:
+        stamped.run_mda(SEQUENCE, output=writer)
+    assert writer.result().complete
+    assert_stamped(tmp_path, "x")
+
+
+def test_a_result_waits_while_the_microscope_is_tidied_up(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    class Tidy(StampedEngine):
+        def teardown_sequence(self, sequence: Any) -> None:
+            time.sleep(0.7)
+            super().teardown_sequence(sequence)
+
+    core.mda.set_engine(Tidy(core))
+    with BigTiffWriter(tmp_path / "x.ome.tif").connected(core) as writer:
+        core.run_mda(SEQUENCE)
+    assert writer.result().complete
+    core.run_mda(SEQUENCE, output=writer)
+    while writer.result().path.endswith("x.ome.tif"):
+        time.sleep(0.01)
+    assert writer.result().complete
 
 
 def test_record_returns_a_report_for_each_writer(stamped: CMMCorePlus, tmp_path: Path) -> None:

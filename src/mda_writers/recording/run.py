@@ -173,6 +173,11 @@ class Run:
                 self._finished.set()
 
     @property
+    def finishing(self) -> bool:
+        """Whether somebody is ending the recording, or has done so."""
+        return self._finish_lock.locked() or self._finished.is_set()
+
+    @property
     def finished(self) -> bool:
         """Whether the recording has ended and its report is there."""
         return self._finished.is_set()

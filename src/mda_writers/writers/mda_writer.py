@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 import uuid
 import weakref
 from collections import defaultdict
@@ -41,7 +42,7 @@ from mda_writers.storage.space import explained
 from mda_writers.storage.write_pool import SMALL_COPY_BYTES
 from mda_writers.writers.direct import DirectPlan
 from mda_writers.writers.existing import find_existing, free_path, remove_existing
-from mda_writers.writers.relay import Backlog, cancel_run, ran_to_end, running_core
+from mda_writers.writers.relay import Backlog, cancel_run, is_busy, ran_to_end, running_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 QUEUE_BYTES = 256 << 20
 """Default of ``queue_bytes``: a tenth of a second of a 2.5 GB/s camera, and small beside the
 memory of an acquisition computer."""
+
+RUN_BEGINS_S = 0.3
+"""How long to wait for a run that was just asked for on a thread of its own."""
 
 MIN_FREE_BYTES = 1 << 20
 """Default of ``min_free_bytes``: what the last lines of a journal need on a full disk."""
@@ -152,7 +156,7 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
             self._finish_open_run("the next sequence began before the end of this one")
             self.current_sequence = seq
             self._refused = None
-            self._backlog.watch(threading.current_thread())
+            self._backlog.watch(threading.current_thread(), self._running_core())
             summary = meta if isinstance(meta, dict) else {}
             self._begin_run(*self._plan_of_sequence(seq, summary))
             self._backlog.follow_events(self._running_core(), self)
@@ -612,20 +616,30 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
 
     def _wait_for_end(self) -> None:
         """Wait while frames may still come; then close what nobody closed."""
-        run = self._run
+        run = self._run or self._await_run()
         if run is None or run.finished:
             return
         if self._direct is None:
-            while not run.wait(0.05) and (
-                self._backlog.is_coming() or _is_running(self._running_core())
-            ):
+            while not run.wait(0.05) and self._backlog.is_coming():
                 pass
-            if not run.wait(0.2):
+            if not run.finishing:
                 self._finish_open_run(
                     "the end of the sequence was never announced (another handler of the run may "
                     "have raised)"
                 )
         run.finish()
+
+    def _await_run(self) -> Run | None:
+        """Return the first run, if one is about to begin: ``run_mda`` returns before it does."""
+        deadline = time.monotonic() + RUN_BEGINS_S
+        while self._run is None and self._refused is None and time.monotonic() < deadline:
+            core = self._running_core()
+            if core is None:
+                return None
+            if is_busy(core):
+                deadline = time.monotonic() + RUN_BEGINS_S
+            time.sleep(0.01)
+        return self._run
 
     @contextmanager
     def _never_raising(self) -> Iterator[None]:
@@ -687,10 +701,6 @@ def _frame_metadata(metadata: Mapping[str, Any] | None, timestamp_s: float | Non
     if timestamp_s is not None:
         entry["timestamp_s"] = timestamp_s
     return to_json(entry)
-
-
-def _is_running(core: CMMCorePlus | None) -> bool:
-    return core is not None and core.mda.is_running()
 
 
 def _wrapped(error: BaseException, path: Path) -> WriteError:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 if TYPE_CHECKING:
-    import threading
-
     from pymmcore_plus import CMMCorePlus
 
 BACKLOG_SHARE = 0.5
@@ -23,13 +22,20 @@ class Backlog:
 
     def __init__(self) -> None:
         self._relay: Any = None
+        self._feeder: threading.Thread | None = None
+        self._core: CMMCorePlus | None = None
         self._limit = 0.0
         self._following: Any = None
         self.frames = 0
 
-    def watch(self, thread: threading.Thread) -> None:
-        """Watch `thread` if it is a relay; it is told by its method ``remaining``."""
+    def watch(self, thread: threading.Thread, core: CMMCorePlus | None) -> None:
+        """Take in who feeds us: `thread`, on behalf of `core` if that is running.
+
+        A relay is told by its method ``remaining``.
+        """
         self._relay = thread if hasattr(thread, "remaining") else None
+        self._feeder = thread
+        self._core = core if is_busy(core) else None
         self._limit = BACKLOG_SHARE * psutil.virtual_memory().available
 
     def too_long(self, frame_bytes: int) -> bool:
@@ -40,8 +46,17 @@ class Backlog:
         return self.frames * frame_bytes > self._limit
 
     def is_coming(self) -> bool:
-        """Whether the relay still lives, so that frames or the end may still come."""
-        return self._relay is not None and self._relay.is_alive()
+        """Whether frames, or the end, may still come from who feeds us.
+
+        That is a relay that still lives, or a core that is not idle yet: it is busy until the end
+        was announced. Of a core that we do not know, its thread is all there is to go by.
+        """
+        if self._relay is not None and self._relay.is_alive():
+            return True
+        if self._relay is not None or self._core is not None:
+            return is_busy(self._core)
+        strangers = (None, threading.current_thread(), threading.main_thread())
+        return self._feeder not in strangers and self._feeder.is_alive()
 
     def follow_events(self, core: CMMCorePlus | None, writer: Any) -> None:
         """Have ``writer.eventStarted`` called, which relays do not pass on."""
@@ -55,6 +70,14 @@ class Backlog:
             signal, slot = self._following
             signal.disconnect(slot)
             self._following = None
+
+
+def is_busy(core: CMMCorePlus | None) -> bool:
+    """Whether `core` runs an acquisition, up to the announcement of its end."""
+    if core is None:
+        return False
+    status = getattr(core.mda, "status", None)
+    return core.mda.is_running() if status is None else str(status.phase) != "idle"
 
 
 def running_core(core: CMMCorePlus | None) -> CMMCorePlus | None:
