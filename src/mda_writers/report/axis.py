@@ -1,0 +1,79 @@
+"""One axis of a plot: from values to a share of its length, and to ticks that people would choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor, log10
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """From `low` to `high`, in `unit`; by powers of ten if `log`, where both are positive."""
+
+    low: float
+    high: float
+    unit: str = ""
+    log: bool = False
+    ticks_wanted: int = 4
+
+    @classmethod
+    def around(cls, values: np.ndarray, unit: str = "", *, zero: bool = False) -> Axis:
+        """Return an axis that all finite values fit on, from 0 if `zero`."""
+        finite = values[np.isfinite(values)]
+        low = float(finite.min(initial=np.inf)) if len(finite) else 0.0
+        high = float(finite.max(initial=-np.inf)) if len(finite) else 1.0
+        low = min(low, 0.0) if zero else low
+        if low == high:
+            low, high = (0.0, high or 1.0) if zero else (low - 0.5, high + 0.5)
+        margin = 0.06 * (high - low)
+        return cls(low if zero else low - margin, high + margin, unit)
+
+    def share(self, values: np.ndarray) -> np.ndarray:
+        """Return where values lie, 0 at `low` and 1 at `high`; what is outside is put on the end."""
+        if self.log:
+            values = np.log10(np.maximum(values, self.low))
+            low, high = log10(self.low), log10(self.high)
+        else:
+            low, high = self.low, self.high
+        return np.clip((values - low) / (high - low), 0.0, 1.0)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Return the share and the text of each tick."""
+        values = self._decades() if self.log else self._round_values()
+        shares = self.share(np.array(values))
+        return [(float(s), _short(v)) for s, v in zip(shares, values, strict=True)]
+
+    def _round_values(self) -> list[float]:
+        step = _round_step((self.high - self.low) / self.ticks_wanted)
+        first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
+        return [round(n * step, 12) for n in range(first, last + 1)]
+
+    def _decades(self) -> list[float]:
+        first, last = ceil(log10(self.low) - 1e-9), floor(log10(self.high) + 1e-9)
+        every = max(1, ceil((last - first) / self.ticks_wanted))
+        values = [10.0**n for n in range(first, last + 1, every)]
+        return values if len(values) > 1 else [self.low, self.high]
+
+
+def time_axis(seconds: float) -> tuple[Axis, float]:
+    """Return the axis of a time from 0 to `seconds`, and how many seconds its unit has."""
+    for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= 2 * size:
+            return Axis(0.0, seconds / size, unit), size
+    return Axis(0.0, max(seconds, 1e-3) * 1e3, "ms"), 1e-3
+
+
+def _round_step(wanted: float) -> float:
+    """Return the 1, 2 or 5 of some power of ten that comes next."""
+    power = 10.0 ** floor(log10(wanted))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= wanted * (1 - 1e-9))
+
+
+def _short(value: float) -> str:
+    """Return a number in few characters: 1500 → ``1.5k``."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if letter == 'k' else size):g}{letter}"
+    return f"{value:.4g}"

@@ -1,0 +1,165 @@
+"""What the pixels look like: projections, single frames and histograms, from a bounded sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mda_writers.report.histogram import Histogram, histogram_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mda_writers.dataset.sources import Contents, FrameSource
+    from mda_writers.model.layout import ImageLayout
+
+PIXEL_BYTES = 256 << 20
+"""Pixels that are read for one page. Smaller recordings are looked at as a whole."""
+
+LEAST_FRAMES = 3
+"""Frames of every channel that are looked at in any case: the first, a middle and the last one."""
+
+
+@dataclass(slots=True)
+class ChannelLook:
+    """One channel of one image.
+
+    Attributes
+    ----------
+    image : ImageLayout
+        The image.
+    channel : str
+        The channel's name, or nothing.
+    frames : int
+        Frames that are on disk.
+    looked_at : int
+        Frames of them that the rest was made of.
+    views : list of (str, str, np.ndarray)
+        What it is, its index, and its pixels: first, middle and last frame.
+    projection : np.ndarray or None
+        The maximum of all that were looked at.
+    problem : str
+        Why the pixels could not be read, or nothing.
+    """
+
+    image: ImageLayout
+    channel: str
+    frames: int
+    looked_at: int = 0
+    views: list[tuple[str, str, np.ndarray]] = field(default_factory=list)
+    projection: np.ndarray | None = None
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class PixelLook:
+    """What was seen of a recording: rows for thumbnails, and a histogram for each channel's name.
+
+    `images` is how many images have frames; of so many of them that `rows` allow there are looks.
+    """
+
+    looks: list[ChannelLook]
+    histograms: dict[str, Histogram]
+    images: int
+    images_shown: int
+
+
+def look_at(source: FrameSource, most_rows: int, most_bytes: int = PIXEL_BYTES) -> PixelLook:
+    """Look at the pixels of a recording.
+
+    Parameters
+    ----------
+    source : FrameSource
+        The recording.
+    most_rows : int
+        Channels of images to look at; images are chosen evenly.
+    most_bytes : int
+        Bytes of pixels to read, unless `LEAST_FRAMES` of each row are more.
+    """
+    contents = source.contents
+    images = [image for image in contents.layout.images if (source.slots(image.key) >= 0).any()]
+    channels = max((image.sizes.get("c", 1) for image in images), default=1)
+    shown = _evenly(len(images), max(1, most_rows // channels))
+    rows = [row for n in shown for row in _rows(source, images[n])]
+    histograms: dict[str, Histogram] = {}
+    looks = []
+    for image, channel, name, places in rows:
+        look = ChannelLook(image, name, len(places))
+        looks.append(look)
+        fair = most_bytes // len(rows) // max(1, image.frame_bytes)
+        try:
+            _look(source, look, places, max(LEAST_FRAMES, fair), contents, histograms)
+        except Exception as error:  # a page about a damaged recording is worth having, too
+            look.problem = f"{type(error).__name__}: {error}"
+    return PixelLook(looks, histograms, len(images), len(shown))
+
+
+def _rows(
+    source: FrameSource, image: ImageLayout
+) -> Iterator[tuple[ImageLayout, int, str, np.ndarray]]:
+    """Return each channel with the places of its frames that are on disk, in order."""
+    axes = list(image.sizes)
+    places = np.argwhere(source.slots(image.key) >= 0)
+    for channel in range(image.sizes.get("c", 1)):
+        own = places[places[:, axes.index("c")] == channel] if "c" in axes else places
+        known = channel < len(image.channels)
+        if len(own):
+            yield image, channel, image.channels[channel].name if known else "", own
+
+
+def _look(
+    source: FrameSource,
+    look: ChannelLook,
+    places: np.ndarray,
+    most_frames: int,
+    contents: Contents,
+    histograms: dict[str, Histogram],
+) -> None:
+    image = look.image
+    slots = source.slots(image.key)
+    views = _views(image, places)
+    chosen = set(_evenly(len(places), most_frames)) | set(views.values())
+    histogram = histograms.get(look.channel)
+    if histogram is None:
+        histogram = histogram_for(image.dtype, contents.layout.bit_depth)
+        histograms[look.channel] = histogram
+    for n in sorted(chosen):
+        slot = slots[tuple(places[n])]
+        frame = np.asarray(source.read(image, np.array([slot]))[0])
+        histogram.add(frame)
+        if look.projection is None:
+            look.projection = frame.copy()
+        else:
+            np.maximum(look.projection, frame, out=look.projection)
+        look.looked_at += 1
+        names = [what for what, chosen_n in views.items() if chosen_n == n]
+        index = " · ".join(f"{a} {i}" for a, i in zip(image.sizes, places[n], strict=True))
+        look.views += [(what, index, frame.copy()) for what in names]
+
+
+def _views(image: ImageLayout, places: np.ndarray) -> dict[str, int]:
+    """Return which frames are the first, a middle and the last one.
+
+    By time, in the middle of the stack; where there is but one time point, by z.
+    """
+    axes = list(image.sizes)
+    times = np.unique(places[:, axes.index("t")]) if "t" in axes else np.array([0])
+    if len(times) < 2:
+        three = [0, len(places) // 2, len(places) - 1]
+    else:
+        moments = [times[0], times[len(times) // 2], times[-1]]
+        at = [np.flatnonzero(places[:, axes.index("t")] == t) for t in moments]
+        three = [int(some[len(some) // 2]) for some in at]
+    names = ("First frame", "Middle frame", "Last frame")
+    found = dict(zip(names, three, strict=True))
+    distinct = {n: what for what, n in reversed(found.items())}
+    return {what: n for n, what in sorted(distinct.items())}
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """Return at most `most` of the numbers below `count`, with the first and the last."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / max(1, most - 1)) for i in range(most)})
