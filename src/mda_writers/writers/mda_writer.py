@@ -636,7 +636,7 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
             core = self._running_core()
             if core is None:
                 return None
-            if is_busy(core):
+            if is_busy(core) or self._backlog.is_coming():
                 deadline = time.monotonic() + RUN_BEGINS_S
             time.sleep(0.01)
         return self._run
