@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 CustomWriter = BigTiffWriter
 
 __all__ = [
+    "Acquisition",
     "BigTiffWriter",
     "CV2Writer",
     "CustomWriter",
@@ -24,6 +25,7 @@ __all__ = [
     "MetaData",
     "OMEZarrWriter",
     "OutputParameters",
+    "TiffSeriesWriter",
     "WriteError",
     "codecs",
     "open_dataset",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _ON_DEMAND = {
+    "Acquisition": "mda_writers.acquisition.acquisition",
     "CV2Writer": "mda_writers.writers.cv2",
     "codecs": "mda_writers.formats.video_probe",
     "Dataset": "mda_writers.dataset.dataset",
@@ -42,6 +45,7 @@ _ON_DEMAND = {
     "MaxProjection": "mda_writers.model.projection",
     "MetaData": "mda_writers.writers.config_frames",
     "OutputParameters": "mda_writers.writers.config_frames",
+    "TiffSeriesWriter": "mda_writers.writers.tiff_series",
     "save_array": "mda_writers.writers.save_array",
     "save_config_frames": "mda_writers.writers.config_frames",
 }

@@ -1,1 +1,1 @@
-"""The folder of a session."""
+"""The folder of a session: names, notes, clocks, other devices' values, an honest manifest."""

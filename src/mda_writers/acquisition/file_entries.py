@@ -1,0 +1,43 @@
+"""Files as a manifest names them: relative to it, and only those that exist."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mda_writers.acquisition.hashing import content_hash
+from mda_writers.acquisition.manifest import FileEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from mda_writers.acquisition.manifest import Manifest
+
+
+def entries(files: Iterable[Path], folder: Path, role: str = "") -> list[FileEntry]:
+    """Return an entry for each of `files` that exists, with the size of what is a plain file."""
+    found = []
+    for file in dict.fromkeys(files):
+        if file.exists():
+            size = None if file.is_dir() else file.stat().st_size
+            found.append(FileEntry(path=relative(file, folder), role=role, size_bytes=size))
+    return found
+
+
+def relative(file: Path, folder: Path) -> str:
+    """Return the way from `folder` to `file`, with forward slashes."""
+    return os.path.relpath(file, folder).replace(os.sep, "/")
+
+
+def hash_all(manifest: Manifest, folder: Path) -> None:
+    """Fill in the sizes and the hashes of all files of `manifest`."""
+    for entry in _all_entries(manifest):
+        entry.size_bytes, entry.xxh3_128 = content_hash(folder / entry.path)
+
+
+def _all_entries(manifest: Manifest) -> Iterator[FileEntry]:
+    yield from manifest.files
+    for producer in manifest.producers:
+        for recording in producer.recordings:
+            yield from recording.files
