@@ -6,7 +6,9 @@ import pytest
 
 from promises.crash import CrashPromises
 from promises.disk import FullDiskPromises, SlowDiskPromises
+from promises.failure import FailurePromises
 from promises.kind import BigTiff
+from promises.lifecycle import LifecyclePromises, ThreadPromises
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -21,3 +23,15 @@ class TestFullDisk(BigTiff, FullDiskPromises):
 
 class TestSlowDisk(BigTiff, SlowDiskPromises):
     """A disk that does not keep up."""
+
+
+class TestFailure(BigTiff, FailurePromises):
+    """A writer that fails."""
+
+
+class TestLifecycle(BigTiff, LifecyclePromises):
+    """Many runs, and ends of all kinds."""
+
+
+class TestThreads(BigTiff, ThreadPromises):
+    """Frames from several threads."""

@@ -228,7 +228,7 @@ class SlowDiskPromises(Kind):
         monkeypatch.setattr(relay, "BACKLOG_SHARE", wanted)
         engine = CountingEngine(core, frame_shape=FRAME, on_frame=lambda n: None)
         core.mda.set_engine(engine)
-        writer = self.slow_writer(tmp_path, 0.02, core=core, queue_bytes=10 * FRAME_BYTES)
+        writer = self.slow_writer(tmp_path, 0.005, core=core, queue_bytes=10 * FRAME_BYTES)
         core.run_mda(loops(20_000), output=writer, block=True)
         with pytest.raises(BacklogError, match=r"Use record\(\)"):
             writer.result()

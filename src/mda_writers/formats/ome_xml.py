@@ -72,6 +72,10 @@ class OmeXml:
     """
 
     def __init__(self, set_id: str) -> None:
+        # here, and not at the first frame: it takes half a second, in which frames would pile up,
+        # and it fails when the interpreter is about to exit and the frames wait to be written
+        import ome_types.model  # noqa: F401
+
         self._set_id = set_id
         # an image's description changes when the image does; a set of hundreds is described
         # once for each of its files

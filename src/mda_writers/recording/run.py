@@ -153,8 +153,12 @@ class Run:
     def cancel_softly(self, error: WriteError) -> None:
         """Cancel the run because of `error`, and still write every frame that was acquired."""
         if self.error is None:
-            self.error = error
+            self.end_with(error)
             self.seams.cancel(error)
+
+    def end_with(self, error: WriteError) -> None:
+        """Say why the recording ends too early; every frame handed over is still written."""
+        self.error = self.error or error
 
     def finish(self) -> None:
         """Drain, close all, say what happened. Never raises; see `error` and `report`."""

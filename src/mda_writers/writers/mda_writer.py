@@ -398,7 +398,8 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
             self.close()
             return
         if self._run is not None and not self._run.finished:
-            self._run.fail(WriteError(f"{self._run.path}: ended by {kind.__name__}: {error}"))
+            reason = WriteError(f"{self._run.path}: ended by {kind.__name__}: {error}")
+            self._run.cancel_softly(reason)
         self._wait_for_end()
 
     @contextmanager
@@ -611,7 +612,7 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
     def _finish_open_run(self, reason: str) -> None:
         run = self._run
         if run is not None and not run.finished:
-            run.fail(WriteError(f"{run.path}: {reason}. What was written is kept."))
+            run.end_with(WriteError(f"{run.path}: {reason}. Every frame that came is kept."))
             run.finish()
 
     def _wait_for_end(self) -> None:
