@@ -1,1 +1,1 @@
-"""A page about a recording, or a session: what was taken, when, how well, and whether it is whole."""
+"""A page about a recording or a session: what was taken, when, how well, whether it is whole."""

@@ -1,4 +1,4 @@
-"""One axis of a plot: from values to a share of its length, and to ticks that people would choose."""
+"""One axis of a plot: from values to a share of its length, and to ticks as people set them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Axis:
         return cls(low if zero else low - margin, high + margin, unit)
 
     def share(self, values: np.ndarray) -> np.ndarray:
-        """Return where values lie, 0 at `low` and 1 at `high`; what is outside is put on the end."""
+        """Return where values lie, 0 at `low` and 1 at `high`; what is outside is put on an end."""
         if self.log:
             values = np.log10(np.maximum(values, self.low))
             low, high = log10(self.low), log10(self.high)

@@ -12,7 +12,7 @@ from mda_writers.dataset.recording_source import RecordingSource
 from mda_writers.errors import WriteError
 from mda_writers.recording.stored import StoredRecording
 from mda_writers.report.frame_columns import FrameColumns, read_columns
-from mda_writers.report.pixels import PixelLook, look_at
+from mda_writers.report.pixels import PIXEL_BYTES, PixelLook, look_at
 from mda_writers.report.timing import Timing, timing_of
 from mda_writers.sinks.journal import Journal
 from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CHEAP_BYTES = 256 << 20
 """Recordings up to this size are verified without being asked: it takes less than a second."""
+
+ROWS = 24
+"""Channels of images that have thumbnails: four pictures each, some four megabytes in all."""
 
 COMPLETE, INCOMPLETE, INTERRUPTED, RUNNING = "complete", "incomplete", "interrupted", "running"
 
@@ -53,6 +56,8 @@ class Facts:
         What reading everything back has shown, if that was done.
     problems : list of str
         What kept this page from telling more.
+    share : int
+        Recordings that the page is about: each has its share of what a page may take.
     """
 
     path: Path
@@ -65,6 +70,7 @@ class Facts:
     pixels: PixelLook | None = None
     verified: VerifyResult | None = None
     problems: list[str] = field(default_factory=list)
+    share: int = 1
 
     @property
     def images(self) -> list[ImageLayout]:
@@ -98,7 +104,7 @@ class Facts:
         return self.timing.duration_s if report is None else report.seconds
 
 
-def gather(path: Path, *, verify: bool | None = None, most_rows: int = 16) -> Facts:
+def gather(path: Path, *, verify: bool | None = None, share: int = 1) -> Facts:
     """Return what is known about the recording that `path` is a file of.
 
     Parameters
@@ -107,8 +113,8 @@ def gather(path: Path, *, verify: bool | None = None, most_rows: int = 16) -> Fa
         The recording, or any of its files.
     verify : bool or None
         Whether to read everything back; by default only what is small (`CHEAP_BYTES`).
-    most_rows : int
-        Channels of images to look at.
+    share : int
+        Recordings that share a page.
 
     Raises
     ------
@@ -118,13 +124,13 @@ def gather(path: Path, *, verify: bool | None = None, most_rows: int = 16) -> Fa
         If nothing can be told about it.
     """
     try:
-        return _gather(path, verify, most_rows)
+        return _gather(path, verify, share)
     except FileNotFoundError:
         # the journal goes at the end of a recording: it may have ended between two looks
-        return _gather(path, verify, most_rows)
+        return _gather(path, verify, share)
 
 
-def _gather(path: Path, verify: bool | None, most_rows: int) -> Facts:
+def _gather(path: Path, verify: bool | None, share: int) -> Facts:
     stored = StoredRecording.find(path)
     problems: list[str] = []
     frames = _frames(stored, problems)
@@ -137,9 +143,10 @@ def _gather(path: Path, verify: bool | None, most_rows: int) -> Facts:
         frames=frames,
         timing=timing_of(frames),
         written=_written(frames),
-        pixels=_pixels(source, most_rows, problems),
-        verified=_verified(stored, verify, problems),
+        pixels=_pixels(source, share, problems),
+        verified=_verified(stored, verify, share, problems),
         problems=problems,
+        share=share,
     )
     if source is not None:
         source.close()
@@ -185,25 +192,23 @@ def _written(frames: FrameColumns) -> dict[str, int]:
     return {key: int(n) for key, n in zip(frames.keys, counts, strict=True)}
 
 
-def _pixels(
-    source: RecordingSource | None, most_rows: int, problems: list[str]
-) -> PixelLook | None:
+def _pixels(source: RecordingSource | None, share: int, problems: list[str]) -> PixelLook | None:
     if source is None:
         return None
     try:
-        return look_at(source, most_rows)
+        return look_at(source, ROWS // share, PIXEL_BYTES // share)
     except (WriteError, OSError, ValueError) as error:
         problems.append(f"The pixels could not be read: {error}")
         return None
 
 
 def _verified(
-    stored: StoredRecording, wanted: bool | None, problems: list[str]
+    stored: StoredRecording, wanted: bool | None, share: int, problems: list[str]
 ) -> VerifyResult | None:
     from mda_writers.batch.verify import verify
 
     if wanted is None:
-        wanted = stored.report is not None and stored.report.bytes_written <= CHEAP_BYTES
+        wanted = stored.report is not None and stored.report.bytes_written * share <= CHEAP_BYTES
     if not wanted:
         return None
     try:

@@ -24,8 +24,9 @@ class Histogram(Protocol):
     frames: int
     """Frames they belong to."""
 
-    level: float | None
-    """The value at which a pixel is saturated; None where there is none."""
+    @property
+    def level(self) -> float | None:
+        """The value at which a pixel is saturated; None where there is none."""
 
     def add(self, frame: np.ndarray) -> None:
         """Count the pixels of a frame."""

@@ -65,7 +65,9 @@ def _verified(result: VerifyResult) -> Html:
 
 def _files(facts: Facts) -> Html:
     main = facts.path
-    paths = [main.parent / file for file in dict.fromkeys(i.file for i in facts.images)]
+    paths = [
+        main.parent / file for file in dict.fromkeys(f for i in facts.images for f in i.all_files)
+    ]
     paths += [f(main) for f in (sidecar_path, recording_path, journal_path)]
     existing = [path for path in paths if path.exists()]
     rows = [(name(path.name), _size(path)) for path in existing[:FILES_LISTED]]

@@ -35,10 +35,14 @@ def metadata_section(facts: Facts, heading: str) -> Html:
     return el(
         "section",
         el(heading, "Metadata"),
-        _search(),
-        *(_block(title, content) for title, content in blocks.items() if content),
+        *metadata_blocks(blocks),
         _frames_block(facts),
     )
+
+
+def metadata_blocks(blocks: Mapping[str, Any]) -> list[Html]:
+    """Return a field to search in, and a folded table for each of some JSON values."""
+    return [_search(), *(_block(title, content) for title, content in blocks.items() if content)]
 
 
 def _search() -> Html:
@@ -64,7 +68,7 @@ def _frames_block(facts: Facts) -> Html | None:
     if not entries:
         return None
     texts = [to_json(entry).decode() for entry in entries]
-    most = max(1, FRAME_BYTES // max(1, sum(map(len, texts)) // len(texts)))
+    most = max(1, FRAME_BYTES // facts.share // max(1, sum(map(len, texts)) // len(texts)))
     every = -(-len(texts) // most)
     rows = [
         (_frame_name(entry), text)

@@ -9,20 +9,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mda_writers.errors import WriteError
+from mda_writers.recording.stored import main_path
 from mda_writers.report.charts import drift_section, load_section, timing_section, values_section
 from mda_writers.report.facts import gather
-from mda_writers.report.html import Html, el, join
+from mda_writers.report.html import Html, el, join, name
 from mda_writers.report.integrity import integrity_section
 from mda_writers.report.metadata import metadata_section
 from mda_writers.report.overview import frames_section, overview
 from mda_writers.report.pictures import pictures_section
+from mda_writers.report.session import Session, open_session
+from mda_writers.report.session_part import Line, session_part
 from mda_writers.storage.atomic import replace_bytes
 
 if TYPE_CHECKING:
     from mda_writers.report.facts import Facts
-
-ROWS = 16
-"""Channels of images that have thumbnails: four pictures each, some three megabytes in all."""
 
 
 def write_report_page(
@@ -56,13 +57,17 @@ def write_report_page(
         If nothing can be told about it.
     """
     path = Path(path).expanduser().absolute()
-    facts = gather(path, verify=verify, most_rows=ROWS)
-    target = _target(output, facts.path.with_name(f"{facts.path.name}_report.html"))
-    replace_bytes(target, page(facts.path.name, recording_part(facts)).encode())
+    try:
+        main = main_path(path)
+    except FileNotFoundError:
+        return _write_session(open_session(path), output, verify)
+    facts = gather(main, verify=verify)
+    target = _target(output, main.with_name(f"{main.name}_report.html"))
+    replace_bytes(target, page(main.name, recording_part(facts)).encode())
     return target
 
 
-def recording_part(facts: Facts, *, level: int = 1) -> Html:
+def recording_part(facts: Facts, *, level: int = 1, anchor: str | None = None) -> Html:
     """Return all that the page tells about one recording, its heading at `level`."""
     top, inner = f"h{level}", f"h{level + 1}"
     return el(
@@ -76,7 +81,40 @@ def recording_part(facts: Facts, *, level: int = 1) -> Html:
         drift_section(facts, inner),
         integrity_section(facts, inner),
         metadata_section(facts, inner),
+        id=anchor,
     )
+
+
+def _write_session(session: Session, output: str | Path | None, verify: bool | None) -> Path:
+    lines, parts = [], []
+    for n, recording in enumerate(session.recordings):
+        line, part = _session_recording(session, recording, f"recording-{n}", verify)
+        lines.append(line)
+        parts.append(part)
+    target = _target(output, session.folder / "report.html")
+    content = page(session.folder.name, session_part(session, lines), *parts)
+    replace_bytes(target, content.encode())
+    return target
+
+
+def _session_recording(
+    session: Session, path: Path, anchor: str, verify: bool | None
+) -> tuple[Line, Html]:
+    """Return a recording's line in the list and its part of the page; damage is told there."""
+    shown = _relative(path, session.folder)
+    device = session.devices.get(path, "")
+    try:
+        facts = gather(path, verify=verify, share=len(session.recordings))
+    except (WriteError, OSError) as error:
+        text = el("ul", el("li", error), class_="problems")
+        part = el("article", el("header", el("h2", name(shown)), text), id=anchor)
+        return Line(anchor, shown, device, problem="unreadable"), part
+    part = recording_part(facts, level=2, anchor=anchor)
+    return Line.of(facts, anchor, shown, device), part
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
 def page(title: str, *content: Html) -> str:
@@ -100,8 +138,8 @@ def _target(output: str | Path | None, default: Path) -> Path:
     return default if output is None else Path(output).expanduser().absolute()
 
 
-def _resource(name: str) -> str:
-    return (files("mda_writers.report") / name).read_text(encoding="utf-8")
+def _resource(file: str) -> str:
+    return (files("mda_writers.report") / file).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:

@@ -49,7 +49,7 @@ def _row(look: ChannelLook) -> Html:
         pictures.append(_projection(look, look.projection))
     contrast = Contrast.of([pixels for _, _, pixels in look.views])
     for what, index, pixels in look.views:
-        pictures.append(_picture(look, pixels, contrast, what, index or "the only one"))
+        pictures.append(_picture(look, pixels, contrast, what, f"({index})" if index else ""))
     return join([title, el("div", *pictures, class_="thumbs")])
 
 
@@ -76,8 +76,8 @@ def _picture(
             src=uri,
             width=width,
             height=height,
-            alt=f"{what} ({which}) of {where}, shown from {contrast}",
+            alt=f"{what} {which}, {where}, shown from {contrast}",
             class_="small" if max(pixels.shape[:2]) < SMALL else None,
         ),
-        el("figcaption", f"{what}, {which}", el("br"), str(contrast)),
+        el("figcaption", f"{what} {which}", el("br"), str(contrast)),
     )

@@ -66,7 +66,7 @@ class PixelLook:
     images_shown: int
 
 
-def look_at(source: FrameSource, most_rows: int, most_bytes: int = PIXEL_BYTES) -> PixelLook:
+def look_at(source: FrameSource, most_rows: int, most_bytes: int) -> PixelLook:
     """Look at the pixels of a recording.
 
     Parameters
@@ -85,7 +85,7 @@ def look_at(source: FrameSource, most_rows: int, most_bytes: int = PIXEL_BYTES) 
     rows = [row for n in shown for row in _rows(source, images[n])]
     histograms: dict[str, Histogram] = {}
     looks = []
-    for image, channel, name, places in rows:
+    for image, name, places in rows:
         look = ChannelLook(image, name, len(places))
         looks.append(look)
         fair = most_bytes // len(rows) // max(1, image.frame_bytes)
@@ -96,9 +96,7 @@ def look_at(source: FrameSource, most_rows: int, most_bytes: int = PIXEL_BYTES) 
     return PixelLook(looks, histograms, len(images), len(shown))
 
 
-def _rows(
-    source: FrameSource, image: ImageLayout
-) -> Iterator[tuple[ImageLayout, int, str, np.ndarray]]:
+def _rows(source: FrameSource, image: ImageLayout) -> Iterator[tuple[ImageLayout, str, np.ndarray]]:
     """Return each channel with the places of its frames that are on disk, in order."""
     axes = list(image.sizes)
     places = np.argwhere(source.slots(image.key) >= 0)
@@ -106,7 +104,7 @@ def _rows(
         own = places[places[:, axes.index("c")] == channel] if "c" in axes else places
         known = channel < len(image.channels)
         if len(own):
-            yield image, channel, image.channels[channel].name if known else "", own
+            yield image, image.channels[channel].name if known else "", own
 
 
 def _look(

@@ -7,7 +7,6 @@ width; ticks and labels lie outside of that box, in per cent of the width, and a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,8 +24,6 @@ HEIGHT = 170
 
 COLUMNS = 400
 """Points beyond which a plot shows the extremes of each column: no outlier is ever left out."""
-
-_ids = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,6 @@ def plot(
     rules : sequence of (float, str)
         Vertical lines at values of x, with their names.
     """
-    number = next(_ids)
     drawn = el(
         "svg",
         *(el("path", d=_path(mark, x_axis, y_axis), class_=_class(mark)) for mark in marks),
@@ -73,14 +69,12 @@ def plot(
     )
     picture = el(
         "svg",
-        el("title", title, id=f"plot-{number}"),
-        el("desc", description, id=f"plot-{number}-text"),
         _grid(x_axis, y_axis),
         drawn,
         *(_rule(x_axis, value, text) for value, text in rules),
         class_="plot",
         role="img",
-        aria_labelledby=f"plot-{number} plot-{number}-text",
+        aria_label=f"{title}. {description}",
     )
     return join([_legend(marks), picture])
 
@@ -119,7 +113,7 @@ def _path(mark: Mark, x_axis: Axis, y_axis: Axis) -> str:
 
 
 def _units(shares: np.ndarray) -> np.ndarray:
-    return np.rint(shares * BOX).astype(int)
+    return np.asarray(np.rint(shares * BOX), np.int64)
 
 
 def _class(mark: Mark) -> str:

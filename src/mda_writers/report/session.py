@@ -1,0 +1,119 @@
+"""What a folder holds: a session with its manifest, or simply recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mda_writers.acquisition.stored import StoredAcquisition, find_manifest
+from mda_writers.errors import CorruptRecordingError
+from mda_writers.recording.stored import main_path
+from mda_writers.sinks.journal import JOURNAL_SUFFIX
+from mda_writers.sinks.sidecar import RECORDING_SUFFIX
+
+if TYPE_CHECKING:
+    from mda_writers.acquisition.manifest import Recording
+
+MOST_RECORDINGS = 200
+"""Recordings on one page; a page about more says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The recordings below a folder.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder.
+    stored : StoredAcquisition or None
+        The session, if the folder has a manifest of one.
+    recordings : list of Path
+        Main paths, in the order of the manifest, then by name.
+    devices : dict
+        Main path → the device that the manifest names for it.
+    lost : list of (str, str)
+        Device and file of recordings that the manifest names and that are not there.
+    problems : list of str
+        Why there is less to tell than one would wish.
+    """
+
+    folder: Path
+    stored: StoredAcquisition | None
+    recordings: list[Path]
+    devices: dict[Path, str] = field(default_factory=dict)
+    lost: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def open_session(path: Path) -> Session:
+    """Return what there is in a folder, or beside a manifest.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither a manifest nor a recording.
+    """
+    problems: list[str] = []
+    stored = _stored(path, problems)
+    folder = path if path.is_dir() else path.parent
+    session = Session(folder, stored, [], problems=problems)
+    if stored is not None:
+        _take_devices(stored, session)
+    found = list(dict.fromkeys([*session.devices, *_recordings_below(folder)]))
+    if stored is None and not found:
+        raise FileNotFoundError(
+            f"{path}: no recording of mda-writers, and no folder that holds one or a session's "
+            "manifest. Give the recording's name as it was given to its writer."
+        )
+    session.recordings.extend(found[:MOST_RECORDINGS])
+    if len(found) > MOST_RECORDINGS:
+        session.problems.append(
+            f"The folder holds {len(found):,} recordings; this page is about the first "
+            f"{MOST_RECORDINGS}."
+        )
+    return session
+
+
+def _stored(path: Path, problems: list[str]) -> StoredAcquisition | None:
+    try:
+        return StoredAcquisition(find_manifest(path))
+    except FileNotFoundError:
+        return None
+    except (ValueError, CorruptRecordingError) as error:
+        problems.append(f"{error} This page is about every recording in the folder.")
+        return None
+
+
+def _take_devices(stored: StoredAcquisition, session: Session) -> None:
+    for producer in stored.manifest.producers:
+        if producer.kind != "frames":
+            continue
+        for recording in producer.recordings:
+            main = _main(session.folder, recording)
+            if main is not None:
+                session.devices[main] = producer.device
+            elif recording.files:
+                session.lost.append((producer.device, recording.files[0].path))
+
+
+def _main(folder: Path, recording: Recording) -> Path | None:
+    for entry in recording.files:
+        # `recover` may have put the sidecar in the journal's place since
+        file = folder / entry.path.removesuffix(JOURNAL_SUFFIX)
+        try:
+            return main_path(file)
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _recordings_below(folder: Path) -> list[Path]:
+    return sorted(
+        {
+            file.with_name(file.name.removesuffix(suffix))
+            for suffix in (RECORDING_SUFFIX, JOURNAL_SUFFIX)
+            for file in folder.rglob(f"*{suffix}")
+        }
+    )
