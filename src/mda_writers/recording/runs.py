@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-BY_PLACE = -1
+BY_PLACE = -2
 """The slot of a frame that lies where its place says, as in formats that are addressed by index."""
 
 

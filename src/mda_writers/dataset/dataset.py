@@ -1,0 +1,378 @@
+"""`Dataset`: a recording to look at, finished or not, by coordinates or as an array."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from mda_writers.dataset.coordinates import (
+    ALIASES,
+    CoordinateError,
+    Coordinates,
+    MissingFrameError,
+    Value,
+)
+from mda_writers.dataset.following import await_news, follow
+from mda_writers.dataset.frame_grid import FrameGrid
+from mda_writers.dataset.image_coordinates import ImageCoordinates
+from mda_writers.dataset.lazy import as_dask
+from mda_writers.dataset.levels import level_shapes, read_level
+from mda_writers.dataset.missing import missing_frames
+from mda_writers.dataset.selection import choose
+from mda_writers.dataset.stitching import TILE_AXES, Mosaic
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from mda_writers.dataset.sources import Contents, Frame, FrameSource
+    from mda_writers.model.layout import ImageLayout
+
+_FRAME_AXES = ("y", "x", "s")
+
+
+class Dataset:
+    """A recording, opened by `open_dataset`.
+
+    Frames have coordinates: ``t``, ``c``, ``z`` and, where there are any, ``p`` (position),
+    ``g`` (grid tile), ``cam`` (camera) and axes of a user's own; ``time``, ``channel``,
+    ``position``, ``row`` and ``column`` are understood as well. Channels and positions are told
+    by name or by index, axes of length one may be left out. What does not exist is an error
+    that lists what does.
+
+    While the recording goes on, everything here tells what was on disk at the last `refresh`,
+    `await_new_image`, or step of `follow`; a frame is told only when it is there as a whole.
+    """
+
+    def __init__(self, source: FrameSource, path: Path | str) -> None:
+        self.path = path
+        self.followers: list[deque[dict[str, Value]]] = []
+        self._source = source
+        self._update()
+
+    # ------------------------------------------------------------ what there is
+
+    @property
+    def axes(self) -> dict[str, tuple[Value, ...]]:
+        """Axis → its values, slowest first; names for channels and positions that have them."""
+        return dict(self._coordinates.axes)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Axis → its length, with y and x (and s for colour)."""
+        leading = {axis: len(values) for axis, values in self._coordinates.axes.items()}
+        frame = self._source.level_shapes(self._image)[0]
+        return {**leading, **dict(zip(_FRAME_AXES, frame, strict=False))}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of all axes, as `as_array` has them."""
+        return tuple(self.sizes.values())
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Pixel type."""
+        return np.dtype(self._image.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels of the whole box at full resolution, missing frames included."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of the channels."""
+        return list(self._coordinates.channels)
+
+    @property
+    def positions(self) -> list[str]:
+        """Names of the positions."""
+        return list(self._coordinates.positions)
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Size of a pixel in µm; None where it is unknown."""
+        return self._contents.layout.pixel_size_um
+
+    @property
+    def voxel_size_um(self) -> tuple[float | None, float | None, float | None]:
+        """Distance of planes and size of a pixel in µm: ``(z, y, x)``."""
+        layout = self._contents.layout
+        return layout.z_step_um, layout.pixel_size_um, layout.pixel_size_um
+
+    @property
+    def time_interval_s(self) -> float | None:
+        """Planned time between time points in s; None where there is no one such time."""
+        return self._contents.layout.time_interval_s
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions; those that no file has are computed when they are read."""
+        return len(self.shapes)
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of every level, the full resolution first."""
+        leading = tuple(len(values) for values in self._coordinates.axes.values())
+        return [(*leading, *shape) for shape in level_shapes(self._source, self._image)]
+
+    @property
+    def summary_metadata(self) -> dict[str, Any]:
+        """The ``SummaryMetaV1``; of files from elsewhere, what they say about themselves."""
+        return self._contents.summary_metadata
+
+    @property
+    def sequence(self) -> dict[str, Any] | None:
+        """The ``MDASequence`` as plain data; None where there was none."""
+        return self._contents.sequence
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """The report of a recording that has ended; None before, and for files from elsewhere."""
+        return self._contents.report
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned frame is on disk."""
+        return self._contents.complete
+
+    @property
+    def missing(self) -> list[dict[str, Any]]:
+        """The coordinates of planned frames that are not on disk (at most 10 000)."""
+        return missing_frames(self._source, self._contents, self._coordinates)
+
+    @property
+    def image_coordinates(self) -> Sequence[dict[str, Value]]:
+        """The coordinates of every frame that is on disk."""
+        return ImageCoordinates(self._source, self._coordinates)
+
+    def summary(self) -> dict[str, str]:
+        """Return the recording in a few words for people: what it holds, and what is missing."""
+        from mda_writers.dataset.summary import summarized
+
+        return summarized(self)
+
+    # ------------------------------------------------------------ one frame
+
+    def read_image(self, level: int = 0, **coords: Any) -> np.ndarray:
+        """Return one frame, ``(y, x)`` or ``(y, x, 3)``.
+
+        Raises
+        ------
+        CoordinateError
+            If there is no such axis, value or frame.
+        CorruptRecordingError
+            If its file is cut or altered.
+        """
+        image, place = self._find(coords)
+        slot = self._source.slots(image.key)[place]
+        frames = read_level(self._source, image, np.array([slot]), self._level(level))
+        return np.array(frames[0])
+
+    def read_metadata(self, **coords: Any) -> dict[str, Any]:
+        """Return what is known about one frame: its ``FrameMetaV1``, and ``mda_writers``.
+
+        Raises
+        ------
+        CoordinateError
+            If there is no such axis, value or frame.
+        """
+        return self._source.metadata(*self._find(coords))
+
+    def has_image(self, **coords: Any) -> bool:
+        """Whether that frame is on disk.
+
+        Raises
+        ------
+        CoordinateError
+            If there is no such axis, or one is left out that has a choice.
+        """
+        self._coordinates.normalized(coords)
+        try:
+            self._find(coords)
+        except MissingFrameError:
+            return False
+        return True
+
+    # ------------------------------------------------------------ arrays
+
+    def as_array(
+        self,
+        axes: Sequence[str] | None = None,
+        stitched: bool = False,
+        level: int = 0,
+        *,
+        fill_value: float = 0,
+        **coords: Any,
+    ) -> Any:
+        """Return a lazy Dask array.
+
+        Parameters
+        ----------
+        axes : sequence of str, optional
+            The axes before y and x, in any order; by default all that are not chosen by one
+            value. Axes of length one may be left out.
+        stitched : bool
+            Whether tiles and positions are laid beside one another in y and x; see `Mosaic`.
+        level : int
+            Resolution; 0 is the full one.
+        fill_value : number
+            Stands for the pixels of missing frames (see `missing`).
+        **coords
+            Axis → one value (the axis goes), a slice of indices or a list of values (it stays).
+
+        Raises
+        ------
+        CoordinateError
+            If there is no such axis or value, or the images differ in shape.
+        """
+        within = [coords.pop(axis, slice(None)) for axis in _FRAME_AXES]
+        array, kept = self._lazy(axes, stitched, level, fill_value, coords)
+        frame = within[: array.ndim - len(kept)]
+        return array[(..., *frame)] if any(w != slice(None) for w in frame) else array
+
+    def isel(
+        self, indexers: Mapping[str, Any] | None = None, *, level: int = 0, **index: Any
+    ) -> np.ndarray:
+        """Return pixels by index: integers and slices for any axis, with y and x.
+
+        Missing frames are zero; see `missing`.
+        """
+        given = {ALIASES.get(a, a): i for a, i in {**(indexers or {}), **index}.items()}
+        unknown = given.keys() - self.sizes.keys()
+        if unknown:
+            raise CoordinateError(
+                f"There is no axis {', '.join(map(repr, unknown))}; there is "
+                f"{', '.join(self.sizes)}."
+            )
+        kept, fixed = choose(self._coordinates, None, {})
+        grid = FrameGrid(self._source, self._coordinates, kept, fixed, 0, self._level(level))
+        return np.array(grid[tuple(given.get(axis, slice(None)) for axis in self.sizes)])
+
+    def to_xarray(self, level: int = 0, *, fill_value: float = 0, **coords: Any) -> Any:
+        """Return a lazy ``xarray.DataArray``: t in s, z, y and x in µm, channels by name.
+
+        Takes what `as_array` takes; needs the package xarray.
+        """
+        from mda_writers.dataset.labelled import to_xarray
+
+        array, kept = self._lazy(None, False, level, fill_value, coords)
+        labels = {a: [self._coordinates.value(a, v) for v in vs] for a, vs in kept.items()}
+        return to_xarray(self, array, labels, level)
+
+    # ------------------------------------------------------------ tables
+
+    @property
+    def frames(self) -> Any:
+        """One row a frame: its coordinates, and its metadata.
+
+        A pandas ``DataFrame`` if pandas is installed, else a list of dicts.
+        """
+        from mda_writers.dataset.table import frames_table
+
+        return frames_table(self._source, self._coordinates)
+
+    # ------------------------------------------------------------ while it is recorded
+
+    def refresh(self) -> list[dict[str, Value]]:
+        """Look for news on the disk; return the coordinates of the frames that came."""
+        came: list[Frame] = self._source.refresh()
+        self._update()
+        coordinates = self._coordinates
+        news = [coordinates.of(coordinates.image(key), place) for key, place in came]
+        for follower in self.followers:
+            follower.extend(news)
+        return news
+
+    def await_new_image(self, timeout_s: float | None = None) -> bool:
+        """Return True when a new frame is on disk; False after a while, or if none will come.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            How long to wait; by default until a frame comes or the recording ends.
+        """
+        return await_news(self, timeout_s)
+
+    def follow(self) -> Iterator[dict[str, Value]]:
+        """Yield the coordinates of every frame, those on disk first and then each as it comes.
+
+        Ends when the recording ends, and when the process that writes it has died.
+        """
+        return follow(self)
+
+    def is_live(self) -> bool:
+        """Whether more frames may come: the recording has not ended, and its writer lives."""
+        return self._source.is_live()
+
+    # ------------------------------------------------------------ the end
+
+    def close(self) -> None:
+        """Let go of all files. Arrays that view them keep them open as long as they live."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{axis}: {n}" for axis, n in self.sizes.items()) if self._images else ""
+        state = "complete" if self.complete else "not complete"
+        return f"<Dataset {self.path} ({sizes or 'no frames yet'}; {state})>"
+
+    # ------------------------------------------------------------ helpers
+
+    def _update(self) -> None:
+        self._contents: Contents = self._source.contents
+        self._coordinates = Coordinates(self._contents.layout.images)
+
+    @property
+    def _images(self) -> tuple[ImageLayout, ...]:
+        return self._contents.layout.images
+
+    @property
+    def _image(self) -> ImageLayout:
+        if not self._images:
+            raise CoordinateError(f"{self.path}: there are no frames yet.")
+        return self._images[0]
+
+    def _find(self, coords: Mapping[str, Any]) -> tuple[ImageLayout, tuple[int, ...]]:
+        chosen = self._coordinates.find(coords)
+        if self._source.slots(chosen.image.key)[chosen.place] < 0:
+            raise MissingFrameError(
+                f"{self.path}: the frame at {self._coordinates.of(chosen.image, chosen.place)} is "
+                "not on disk: it was never taken, or not yet. `missing` lists all such frames."
+            )
+        return chosen.image, chosen.place
+
+    def _lazy(
+        self,
+        axes: Sequence[str] | None,
+        stitched: bool,
+        level: int,
+        fill_value: float,
+        coords: Mapping[str, Any],
+    ) -> tuple[Any, dict[str, list[Any]]]:
+        """Return a lazy array, and the axes before y and x with their values."""
+        if not self._images:
+            raise CoordinateError(f"{self.path}: there are no frames yet.")
+        if stitched and axes is not None:
+            tiles = [a for a in choose(self._coordinates, None, coords)[0] if a in TILE_AXES]
+            axes = [*(axis for axis in axes if axis not in TILE_AXES), *tiles]
+        kept, fixed = choose(self._coordinates, axes, coords)
+        about = (self._source, self._coordinates, kept, fixed, fill_value, self._level(level))
+        if stitched:
+            mosaic = Mosaic(*about, self.pixel_size_um)
+            rest = {axis: values for axis, values in kept.items() if axis not in TILE_AXES}
+            return as_dask(mosaic, mosaic.ndim - len(rest)), rest
+        grid = FrameGrid(*about)
+        return as_dask(grid, len(grid.frame_shape)), kept
+
+    def _level(self, level: int) -> int:
+        if not 0 <= level < self.levels:
+            raise CoordinateError(f"There is no level {level}; there are 0 to {self.levels - 1}.")
+        return level

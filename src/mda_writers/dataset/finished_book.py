@@ -1,0 +1,105 @@
+"""A recording that has ended, as its ``_recording.json`` tells it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from mda_writers.dataset.sidecar_index import SidecarIndex
+from mda_writers.dataset.sources import Contents
+from mda_writers.errors import CorruptRecordingError
+from mda_writers.model.layout import Layout
+from mda_writers.recording.runs import slots_of
+from mda_writers.sinks.sidecar import recording_path, sidecar_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mda_writers.dataset.sources import Frame
+    from mda_writers.model.layout import ImageLayout
+
+_LAYOUT = TypeAdapter(Layout)
+
+
+class FinishedBook:
+    """What frames there are, and where; opened in no time however many there are.
+
+    Parameters
+    ----------
+    path : Path
+        The recording's main path.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If its ``_recording.json`` is cut or altered.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = recording_path(path)
+        content = _load(self._path)
+        self._runs: dict[str, Any] = content["runs"]
+        self._slots: dict[str, np.ndarray] = {}
+        self._sidecar = SidecarIndex(sidecar_path(path))
+        self.format = str(content["format"])
+        self.contents = Contents(
+            layout=content["layout"],
+            summary_metadata=content.get("summary_metadata") or {},
+            sequence=content.get("sequence"),
+            report=content["report"],
+            complete=bool(content["report"]["complete"]),
+        )
+
+    def slots(self, key: str) -> np.ndarray:
+        """Return the slot of every place of an image."""
+        if key not in self._slots:
+            sizes = self.contents.layout.image(key).sizes
+            try:
+                self._slots[key] = slots_of(sizes, self._runs[key])
+            except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+                raise _corrupt(self._path, f"image {key!r}: {error}") from error
+        return self._slots[key]
+
+    def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
+        """Return what the sidecar says about a frame."""
+        slots = self.slots(image.key)
+        flat = int(np.ravel_multi_index(place, slots.shape)) if place else 0
+        return self._sidecar.find(image.key, place, int((slots.ravel()[:flat] >= 0).sum()))
+
+    def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return every frame of the sidecar."""
+        return self._sidecar.frames()
+
+    def refresh(self) -> list[Frame]:
+        """Nothing comes any more."""
+        return []
+
+    def is_live(self) -> bool:
+        """Tell that it has ended."""
+        return False
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = orjson.loads(path.read_bytes())
+        layout = _LAYOUT.validate_python(content["layout"])
+        counted = sum(count for runs in content["runs"].values() for _, _, count in runs)
+        written = content["report"]["frames_written"]
+        complete = content["report"]["complete"]
+        name = content["format"]
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise _corrupt(path, str(error).splitlines()[0]) from error
+    if counted != written or not isinstance(complete, bool) or not isinstance(name, str):
+        raise _corrupt(path, f"it lists {counted} frames and reports {written}")
+    return {**content, "layout": layout}
+
+
+def _corrupt(path: Path, what: str) -> CorruptRecordingError:
+    return CorruptRecordingError(
+        f"{path}: cut or altered ({what}). Copy it again if this is a copy. The pixels can be "
+        "read without it: move it away, and open the image files one by one."
+    )

@@ -1,0 +1,223 @@
+"""TIFF files from elsewhere: OME-TIFF, ImageJ and plain stacks, as tifffile understands them."""
+
+from __future__ import annotations
+
+import threading
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.dataset.ome_description import describe_ome
+from mda_writers.dataset.sources import Contents
+from mda_writers.dataset.static_source import StaticSource
+from mda_writers.errors import CorruptRecordingError
+from mda_writers.model.layout import Channel, ImageLayout, Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SEQUENCE = "QI"
+"""tifffile's names for planes in a row that nobody named; they are taken for time points."""
+
+
+class ForeignTiff(StaticSource):
+    """Reads a TIFF file, or a set of OME-TIFF files, through tifffile.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or any one of a set.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If tifffile cannot read it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import tifffile
+
+        self._path = path
+        self._lock = threading.Lock()
+        self._maps: dict[tuple[int, int], np.ndarray] = {}
+        try:
+            self._tif = tifffile.TiffFile(path)
+            self._series = list(self._tif.series)
+            self.contents = self._describe()
+        except CorruptRecordingError:
+            raise
+        except Exception as error:  # whatever a damaged header makes of tifffile
+            raise _corrupt(path, error) from error
+
+    def slots(self, key: str) -> np.ndarray:
+        """Return the slot of every place; planes that an OME-TIFF leaves out are missing."""
+        number, start, _ = self._where[key]
+        slots = super().slots(key) + start
+        series = self._series[number]
+        if series.dataoffset is None and self._paged(number):
+            pages = series.pages
+            absent = [n for n in range(len(pages)) if pages[n] is None]
+            slots[np.isin(slots, absent)] = -1
+        return slots
+
+    def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
+        """Return planes: through one memory map where they lie side by side in the file."""
+        number, _, last = self._where[image.key]
+        try:
+            frames = self._read(number, slots, level)
+        except CorruptRecordingError:
+            raise
+        except Exception as error:
+            raise _corrupt(self._path, error) from error
+        return np.moveaxis(frames, 1, -1) if last else frames
+
+    def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
+        """Return the frame shape of every level that is stored."""
+        number, _, planar = self._where[image.key]
+        shapes = [_frame_shape(level) for level in self._series[number].levels]
+        return [(*shape[1:], shape[0]) if planar else shape for shape in shapes]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._maps.clear()
+        self._tif.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ForeignTiff, (self._path,)
+
+    # ------------------------------------------------------------ what is in the file
+
+    def _describe(self) -> Contents:
+        self._where: dict[str, tuple[int, int, bool]] = {}
+        text = self._tif.ome_metadata if self._tif.is_ome else None
+        images = [i for n in range(len(self._series)) for i in self._images(n)]
+        if not images:
+            raise CorruptRecordingError(f"{self._path}: a TIFF file without an image.")
+        if text:
+            about = describe_ome(text, images)
+            return Contents(about, {"ome_xml": text})
+        other = self._tif.imagej_metadata or (self._tif.shaped_metadata or ({},))[0]
+        return Contents(_plain_layout(images, dict(other or {})), dict(other or {}))
+
+    def _images(self, number: int) -> list[ImageLayout]:
+        """Return the images of one series: one for each index along axes other than t, c, z."""
+        series = self._series[number]
+        axes, shape = _named_axes(series)
+        inner = {a: n for a, n in zip(axes, shape, strict=True) if a in ("t", "c", "z")}
+        outer = {a: n for a, n in zip(axes, shape, strict=True) if a not in inner}
+        if list(axes) != [*outer, *inner]:
+            raise CorruptRecordingError(
+                f"{self._path}: its axes {series.axes} are in an order that cannot be opened; "
+                "read it with tifffile."
+            )
+        planar = "S" in series.axes and series.axes.index("S") < series.axes.index("Y")
+        frame = _frame_shape(series)
+        frame = (*frame[1:], frame[0]) if planar else frame
+        images = []
+        several = {"p": number} if len(self._series) > 1 else {}
+        for n, where in enumerate(np.ndindex(*outer.values())):
+            key = f"{number}-{n}"
+            self._where[key] = (number, n * prod(inner.values()), planar)
+            images.append(
+                ImageLayout(
+                    key=key,
+                    name=series.name or f"{self._path.name}-{number}",
+                    index={**several, **dict(zip(outer, where, strict=True))},
+                    sizes=inner,
+                    frame_shape=frame,
+                    dtype=series.dtype.newbyteorder("=").name,
+                    channels=(Channel(""),) * inner.get("c", 1),
+                    file=self._path.name,
+                )
+            )
+        return images
+
+    # ------------------------------------------------------------ pixels
+
+    def _read(self, number: int, slots: np.ndarray, level: int) -> np.ndarray:
+        series = self._series[number].levels[level]
+        shape, dtype = _frame_shape(series), series.dtype.newbyteorder("=")
+        if series.dataoffset is not None:
+            planes = self._map(number, level, series, shape)
+            first = int(slots[0]) if len(slots) else 0
+            if np.array_equal(slots, np.arange(first, first + len(slots))):
+                return np.asarray(planes[first : first + len(slots)])
+            return np.asarray(planes[slots])
+        frames = np.empty((len(slots), *shape), dtype)
+        for n, slot in enumerate(slots):
+            frames[n] = self._page(number, series, int(slot), shape)
+        return frames
+
+    def _map(self, number: int, level: int, series: Any, shape: tuple[int, ...]) -> np.ndarray:
+        if (number, level) not in self._maps:
+            handle = series.pages[0].parent.filehandle
+            dtype = series.dtype.newbyteorder(self._tif.byteorder)
+            count = prod(series.shape) // prod(shape)
+            mapped = np.memmap(handle.path, dtype, "r", series.dataoffset, (count, *shape))
+            self._maps[number, level] = mapped.view(np.ndarray)
+        return np.asarray(self._maps[number, level])
+
+    def _page(self, number: int, series: Any, slot: int, shape: tuple[int, ...]) -> np.ndarray:
+        if not self._paged(number):
+            return self._chunked(number, series, shape)[slot]
+        with self._lock:  # tifffile's file has one position for all threads
+            page = series.pages[slot]
+            end = max(
+                (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)),
+                default=0,
+            )
+            if end > page.parent.filehandle.size:
+                raise CorruptRecordingError(
+                    f"{page.parent.filehandle.path}: cut off; plane {slot} should end at byte "
+                    f"{end}. Copy the file again if this is a copy."
+                )
+            return np.asarray(page.asarray()).reshape(shape)
+
+    def _paged(self, number: int) -> bool:
+        """Whether each page of a series is one frame."""
+        series = self._series[number]
+        return len(series.pages) * prod(_frame_shape(series)) == prod(series.shape)
+
+    def _chunked(self, number: int, series: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Return a series whose pages are no frames (volumes), read as a whole."""
+        if (number, -1) not in self._maps:
+            with self._lock:
+                self._maps[number, -1] = series.asarray().reshape(-1, *shape)
+        return self._maps[number, -1]
+
+
+def _named_axes(series: Any) -> tuple[list[str], list[int]]:
+    """Return our names of the axes before a frame's own, and their lengths."""
+    names, lengths = [], []
+    for axis, length in zip(series.axes, series.shape, strict=True):
+        if axis in "YXS":
+            continue
+        name = axis.lower()
+        if axis in _SEQUENCE and "T" not in series.axes and "t" not in names:
+            name = "t"
+        names.append(name)
+        lengths.append(int(length))
+    return names, lengths
+
+
+def _frame_shape(series: Any) -> tuple[int, ...]:
+    """Return the shape of a frame as it lies in the file: y, x, and samples before or behind."""
+    return tuple(int(n) for axis, n in zip(series.axes, series.shape, strict=True) if axis in "YXS")
+
+
+def _plain_layout(images: list[ImageLayout], about: dict[str, Any]) -> Layout:
+    """Return what ImageJ's description tells of sizes."""
+    spacing, interval = about.get("spacing"), about.get("finterval")
+    return Layout(
+        images=tuple(images),
+        z_step_um=float(spacing) if isinstance(spacing, int | float) and spacing else None,
+        time_interval_s=float(interval) if isinstance(interval, int | float) and interval else None,
+    )
+
+
+def _corrupt(path: Path, error: Exception) -> CorruptRecordingError:
+    return CorruptRecordingError(
+        f"{path}: not a TIFF file that can be read, cut off, or altered "
+        f"({type(error).__name__}: {error}). Copy it again if this is a copy."
+    )

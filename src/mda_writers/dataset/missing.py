@@ -1,0 +1,99 @@
+"""Which planned frames are not on disk."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.dataset.coordinates import CoordinateError, cameras_of
+from mda_writers.model.plan import planned_images
+from mda_writers.model.report import MISSING_LISTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mda_writers.dataset.coordinates import Coordinates
+    from mda_writers.dataset.sources import Contents, FrameSource
+    from mda_writers.model.layout import ImageLayout
+
+
+def missing_frames(
+    source: FrameSource, contents: Contents, coordinates: Coordinates
+) -> list[dict[str, Any]]:
+    """Return the coordinates of planned frames that are not on disk, at most `MISSING_LISTED`.
+
+    A recording that has ended has told them in its report; before that they are counted here.
+    """
+    if contents.report is not None:
+        told = [*contents.report.get("skipped", ()), *contents.report.get("missing", ())]
+        return [each for index in told for each in _of_event(index, coordinates)]
+    holes = _planned_places(contents)
+    found = (
+        coordinates.of(image, place)
+        for image in contents.layout.images
+        for place in _unwritten(image, source.slots(image.key), holes.get(image.key))
+    )
+    return list(islice(found, MISSING_LISTED))
+
+
+def _of_event(index: dict[str, int], coordinates: Coordinates) -> list[dict[str, Any]]:
+    """Return the coordinates of an event's frames, one a camera.
+
+    They are its index as it is where no frame of its image was ever written.
+    """
+    cameras = 1 if "cam" in index else max(map(cameras_of, coordinates.images), default=1)
+    events = [index] if cameras == 1 else [{**index, "cam": n} for n in range(cameras)]
+    found: list[dict[str, Any]] = []
+    for event in events:
+        try:
+            chosen = coordinates.find(event)
+        except CoordinateError:
+            found.append(dict(event))
+        else:
+            found.append(coordinates.of(chosen.image, chosen.place))
+    return found
+
+
+def _unwritten(
+    image: ImageLayout, slots: np.ndarray, planned: np.ndarray | None
+) -> Iterator[tuple[int, ...]]:
+    if image.growing:
+        return iter(())
+    absent = slots < 0 if planned is None else (slots < 0) & planned
+    return (tuple(map(int, place)) for place in np.argwhere(absent))
+
+
+def _planned_places(contents: Contents) -> dict[str, np.ndarray]:
+    """Return which places were planned, for the images whose plan leaves some of the box out."""
+    holed = [i for i in contents.layout.images if i.frames_planned not in (None, i.planes)]
+    if not holed or not contents.sequence:
+        return {}
+    from useq import MDASequence
+
+    plans = {
+        plan.image_index: plan
+        for plan in planned_images(MDASequence.model_validate(contents.sequence))
+    }
+    found = {}
+    for image in holed:
+        index = tuple(sorted((a, i) for a, i in image.index.items() if a != "cam"))
+        plan = next((p for k, p in plans.items() if tuple(sorted(k)) == index), None)
+        if plan is not None and plan.indices is not None:
+            found[image.key] = _as_mask(image, plan.sizes, plan.indices)
+    return found
+
+
+def _as_mask(
+    image: ImageLayout, sizes: dict[str, int], indices: set[tuple[int, ...]]
+) -> np.ndarray:
+    """Return the planned places; each one of a channel counts for all cameras side by side."""
+    mask = np.zeros(tuple(image.sizes.values()), bool)
+    cameras = image.sizes.get("c", 1) // sizes.get("c", 1)
+    for index in indices:
+        place = dict(zip(sizes, index, strict=True))
+        first = place.get("c", 0) * cameras
+        spans: dict[str, Any] = {**place, "c": slice(first, first + cameras)}
+        mask[tuple(spans.get(axis, 0) for axis in image.sizes)] = True
+    return mask

@@ -1,0 +1,92 @@
+"""What the OME-XML of a file says about its images: names, sizes, channels, positions.
+
+Source: the OME data model 2016-06, https://docs.openmicroscopy.org/ome-model/latest/ . Read with
+the standard library: the files of others hold XML that strict models refuse.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+from mda_writers.model.layout import Channel, ImageLayout, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_UM = {
+    None: 1.0,
+    "µm": 1.0,
+    "μm": 1.0,
+    "nm": 1e-3,
+    "mm": 1e3,
+    "cm": 1e4,
+    "m": 1e6,
+    "pm": 1e-6,
+    "Å": 1e-4,
+}
+_S = {None: 1.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
+
+
+def describe_ome(xml: str, images: Sequence[ImageLayout]) -> Layout:
+    """Return the layout of `images` with what their XML tells; as they are where it is broken."""
+    root = None
+    with suppress(ET.ParseError):
+        root = ET.fromstring(xml)
+    elements = [] if root is None else [e for e in root if _name(e) == "Image"]
+    if len(elements) != len(images):
+        return Layout(images=tuple(images))
+    described = tuple(map(_described, images, elements))
+    pixels = _child(elements[0], "Pixels")
+    if pixels is None:
+        return Layout(images=described)
+    return Layout(
+        images=described,
+        pixel_size_um=_number(pixels, "PhysicalSizeX", _UM),
+        z_step_um=_number(pixels, "PhysicalSizeZ", _UM),
+        time_interval_s=_number(pixels, "TimeIncrement", _S),
+    )
+
+
+def _described(image: ImageLayout, element: ET.Element) -> ImageLayout:
+    pixels = _child(element, "Pixels")
+    channels = [] if pixels is None else [e for e in pixels if _name(e) == "Channel"]
+    named = tuple(Channel(e.get("Name") or "") for e in channels)
+    count = image.sizes.get("c", 1)
+    return replace(
+        image,
+        name=element.get("Name") or image.name,
+        channels=named if len(named) == count else image.channels,
+        position_um=_position(element),
+    )
+
+
+def _position(element: ET.Element) -> tuple[float | None, float | None, float | None] | None:
+    """Return the stage's position: of the first plane, or of the label."""
+    pixels = _child(element, "Pixels")
+    plane = None if pixels is None else _child(pixels, "Plane")
+    label = _child(element, "StageLabel")
+    for source, prefix in ((plane, "Position"), (label, "")):
+        if source is not None and source.get(f"{prefix}X") is not None:
+            x, y, z = (_number(source, f"{prefix}{axis}", _UM) for axis in "XYZ")
+            return x, y, z
+    return None
+
+
+def _number(element: ET.Element, name: str, units: dict[str | None, float]) -> float | None:
+    """Return an attribute in µm or s; None if it is missing, broken, or in another unit."""
+    factor = units.get(element.get(f"{name}Unit"))
+    try:
+        return float(element.get(name, "")) * factor if factor else None
+    except ValueError:
+        return None
+
+
+def _child(element: ET.Element, name: str) -> ET.Element | None:
+    return next((child for child in element if _name(child) == name), None)
+
+
+def _name(element: ET.Element) -> str:
+    return element.tag.rpartition("}")[2]

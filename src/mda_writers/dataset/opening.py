@@ -1,0 +1,152 @@
+"""What lies at a path, and who reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mda_writers.dataset.dataset import Dataset
+from mda_writers.dataset.recording_source import RecordingSource, open_book
+from mda_writers.errors import CorruptRecordingError
+from mda_writers.model.names import split_suffix
+from mda_writers.sinks.journal import JOURNAL_SUFFIX
+from mda_writers.sinks.sidecar import (
+    RECORDING_SUFFIX,
+    SIDECAR_SUFFIX,
+    journal_path,
+    recording_path,
+)
+
+if TYPE_CHECKING:
+    from mda_writers.dataset.sources import FrameSource
+
+_OURS = (RECORDING_SUFFIX, SIDECAR_SUFFIX, JOURNAL_SUFFIX)
+_TIFF = (".tif", ".tiff", ".btf")
+_VIDEO = (".mp4", ".avi", ".mkv", ".mov")
+
+
+def open_dataset(path: Any) -> Dataset:
+    """Open a recording, finished or not, ours or from elsewhere.
+
+    Parameters
+    ----------
+    path : path-like, or a writer
+        The recording's name as it was given to its writer, any of its files, or a folder that
+        holds one recording; an OME-TIFF, OME-Zarr, NDTiff folder or video from anywhere. Or one
+        of our writers, to look at what it is writing.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing; the recordings in that folder are listed.
+    CorruptRecordingError
+        If what is there is cut, altered, or no recording at all.
+    """
+    named = _path_of(path)
+    if isinstance(named, str):
+        return Dataset(_zarr(named), named)
+    source = _source(named)
+    return Dataset(source, named)
+
+
+def _path_of(path: Any) -> Path | str:
+    """Return the path that was meant; an address of an object store stays text."""
+    if isinstance(path, str) and "://" in path:
+        return path
+    if hasattr(path, "frames_written"):  # a writer: its last run may have taken a free name
+        taken = [file for file in path.paths if file.name.endswith(_OURS)]
+        return taken[0] if taken else Path(path.path)
+    return Path(path).expanduser().absolute()
+
+
+def _source(path: Path) -> FrameSource:
+    recording = find_recording(path)
+    if recording is not None:
+        return RecordingSource(recording)
+    if not path.exists():
+        raise FileNotFoundError(_nothing_at(path))
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix.lower() in _TIFF:
+        from mda_writers.dataset.foreign_tiff import ForeignTiff
+
+        return ForeignTiff(path)
+    if path.suffix.lower() in _VIDEO:
+        from mda_writers.dataset.video_planes import ForeignVideo
+
+        return ForeignVideo(path)
+    raise CorruptRecordingError(
+        f"{path}: not a file that can be opened; known are TIFF ({', '.join(_TIFF)}), "
+        f"video ({', '.join(_VIDEO)}), Zarr and NDTiff folders, and recordings of this package."
+    )
+
+
+def find_recording(path: Path) -> Path | None:
+    """Return the main path of the recording of ours that `path` belongs to; None if of none."""
+    for suffix in _OURS:
+        if path.name.endswith(suffix) and path.name != suffix:
+            path = path.with_name(path.name.removesuffix(suffix))
+    if _is_recording(path):
+        return path
+    if path.is_dir():
+        inside = recordings_in(path)
+        if len(inside) > 1:
+            raise CorruptRecordingError(
+                f"{path}: {len(inside)} recordings; open one of them: "
+                f"{', '.join(each.name for each in inside[:20])}."
+            )
+        return inside[0] if inside else None
+    return next((each for each in _siblings(path) if path.name in _files_of(each)), None)
+
+
+def recordings_in(folder: Path) -> list[Path]:
+    """Return the main paths of the recordings in a folder."""
+    if not folder.is_dir():
+        return []
+    found = {
+        file.with_name(file.name.removesuffix(suffix))
+        for suffix in (RECORDING_SUFFIX, JOURNAL_SUFFIX)
+        for file in folder.glob(f"*{suffix}")
+    }
+    return sorted(found)
+
+
+def _is_recording(path: Path) -> bool:
+    return recording_path(path).exists() or journal_path(path).exists()
+
+
+def _siblings(path: Path) -> list[Path]:
+    """Return the recordings that a file may be one position of: ``exp.ome.tiff`` of ``exp_1…``."""
+    return [
+        each
+        for each in recordings_in(path.parent)
+        if path.name.startswith(f"{split_suffix(each.name)[0]}_")
+    ]
+
+
+def _files_of(recording: Path) -> set[str]:
+    return {image.file for image in open_book(recording).contents.layout.images}
+
+
+def _folder(path: Path) -> FrameSource:
+    if (path / "NDTiff.index").exists():
+        from mda_writers.dataset.ndtiff_source import NDTiffSource
+
+        return NDTiffSource(path)
+    if any((path / name).exists() for name in ("zarr.json", ".zattrs", ".zgroup")):
+        return _zarr(str(path))
+    raise CorruptRecordingError(
+        f"{path}: a folder without a recording of this package, and neither Zarr nor NDTiff."
+    )
+
+
+def _zarr(address: str) -> FrameSource:
+    from mda_writers.dataset.foreign_zarr import ForeignZarr
+
+    return ForeignZarr(address)
+
+
+def _nothing_at(path: Path) -> str:
+    others = [each.name for each in recordings_in(path.parent)]
+    listed = ", ".join(others[:20]) or "none"
+    return f"{path}: no such file or recording. Recordings in {path.parent}: {listed}."

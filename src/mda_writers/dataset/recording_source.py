@@ -1,0 +1,153 @@
+"""A recording of ours: the book says which frames there are, the files hold their pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.dataset.finished_book import FinishedBook
+from mda_writers.dataset.journal_book import JournalBook
+from mda_writers.errors import CorruptRecordingError
+from mda_writers.sinks.sidecar import recording_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mda_writers.dataset.sources import Contents, Frame, Planes
+    from mda_writers.model.layout import ImageLayout
+
+
+class RecordingSource:
+    """Reads a recording at any time of its life; see `FrameSource`.
+
+    Parameters
+    ----------
+    path : Path
+        The recording's main path.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no recording.
+    CorruptRecordingError
+        If what describes it is cut or altered.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files: dict[tuple[str, int], str] = {}
+        self._book: FinishedBook | JournalBook = open_book(path)
+        self._planes = self._planes_of(self._book.format)
+
+    @property
+    def contents(self) -> Contents:
+        """What is known by now."""
+        return self._book.contents
+
+    def slots(self, key: str) -> np.ndarray:
+        """Return the slot of every place of an image."""
+        return self._planes.slots(self.contents.layout.image(key), self._book.slots(key))
+
+    def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
+        """Return the frames of some slots."""
+        return self._planes.read(image, slots, level)
+
+    def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
+        """Return the frame shape of every resolution that is stored."""
+        return self._planes.level_shapes(image)
+
+    def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
+        """Return the ``FrameMetaV1`` of a frame, and what this package added to it."""
+        try:
+            return self._book.metadata(image, place)
+        except FileNotFoundError:  # the journal went: the recording has just ended
+            self._book = open_book(self._path)
+            return self._book.metadata(image, place)
+
+    def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return the key and the metadata of every frame."""
+        return self._book.frames()
+
+    def refresh(self) -> list[Frame]:
+        """Look for news; a recording that has ended is read in its final form from then on.
+
+        The journal is read to its end before, as nothing is appended after the final form.
+        """
+        if isinstance(self._book, FinishedBook):
+            return []
+        ended = recording_path(self._path).exists()
+        try:
+            came = self._book.refresh()
+        except FileNotFoundError:
+            return self._end()
+        if ended:
+            came += self._end()
+        return came
+
+    def is_live(self) -> bool:
+        """Whether more may come."""
+        return self._book.is_live()
+
+    def close(self) -> None:
+        """Let go of all files."""
+        self._planes.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RecordingSource, (self._path,)
+
+    def _planes_of(self, name: str) -> Planes:
+        """Return what reads the pixels of a format; each with a library that it alone needs."""
+        folder = self._path.parent
+        if name == "bigtiff":
+            from mda_writers.dataset.tiff_planes import TiffPlanes
+
+            return TiffPlanes(folder)
+        if name == "ome-zarr":
+            from mda_writers.dataset.zarr_planes import ZarrPlanes
+
+            return ZarrPlanes(folder)
+        if name == "video":
+            from mda_writers.dataset.video_planes import VideoPlanes
+
+            return VideoPlanes(folder, self._file_of)
+        raise CorruptRecordingError(
+            f"{self._path}: a recording in the format {name!r}, which this version cannot read. "
+            "Update mda-writers."
+        )
+
+    def _file_of(self, image: ImageLayout, channel: int) -> str:
+        """Return the file of an image's channel, as its first frame tells it; "" without one."""
+        if (image.key, channel) in self._files:
+            return self._files[image.key, channel]
+        axes = list(image.sizes)
+        for place in np.argwhere(self._book.slots(image.key) >= 0):
+            if "c" not in axes or place[axes.index("c")] == channel:
+                ours = self.metadata(image, tuple(map(int, place)))["mda_writers"]
+                return self._files.setdefault((image.key, channel), str(ours["file"]))
+        return ""
+
+    def _end(self) -> list[Frame]:
+        """Switch to the final form; return the frames that the journal had not told before."""
+        before, self._book = self._book, FinishedBook(self._path)
+        known = {image.key for image in before.contents.layout.images}
+        came: list[Frame] = []
+        for image in self._book.contents.layout.images:
+            written = self._book.slots(image.key) >= 0
+            if image.key in known:
+                told = before.slots(image.key) >= 0
+                both = tuple(map(slice, np.minimum(told.shape, written.shape)))
+                written[both] &= ~told[both]
+            came += [(image.key, tuple(map(int, place))) for place in np.argwhere(written)]
+        return came
+
+
+def open_book(path: Path) -> FinishedBook | JournalBook:
+    """Return what describes the recording at `path`: its final form if there is one."""
+    if recording_path(path).exists():
+        return FinishedBook(path)
+    try:
+        return JournalBook(path)
+    except FileNotFoundError:
+        return FinishedBook(path)  # it ended between the two looks

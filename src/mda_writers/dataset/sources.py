@@ -1,0 +1,97 @@
+"""Where frames come from: what every kind of file offers to `Dataset`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mda_writers.model.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from mda_writers.model.layout import ImageLayout
+
+Frame = tuple[str, tuple[int, ...]]
+"""A frame: its image's key, and its place within the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is known about a recording as a whole, at one moment.
+
+    Attributes
+    ----------
+    layout : Layout
+        Its images, their sizes as far as they are known.
+    summary_metadata : dict
+        The ``SummaryMetaV1``, or what the file itself says where it is from elsewhere.
+    sequence : dict or None
+        The ``MDASequence``, as JSON, where there was one.
+    report : dict or None
+        The report of a recording that has ended.
+    complete : bool
+        Whether every planned frame is on disk.
+    """
+
+    layout: Layout = field(default_factory=Layout)
+    summary_metadata: dict[str, Any] = field(default_factory=dict)
+    sequence: dict[str, Any] | None = None
+    report: dict[str, Any] | None = None
+    complete: bool = True
+
+
+class FrameSource(Protocol):
+    """One recording, finished or not, ours or somebody else's."""
+
+    @property
+    def contents(self) -> Contents:
+        """What is known by now."""
+
+    def slots(self, key: str) -> np.ndarray:
+        """Return the slot of every place of an image, −1 where there is no frame.
+
+        A slot is whatever number `read` takes; consecutive slots are read fastest.
+        """
+
+    def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
+        """Return the frames of some slots (one dimension), ``(n, y, x)`` or ``(n, y, x, 3)``.
+
+        The result may be a view of a file that nobody may write to.
+        """
+
+    def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
+        """Return the frame shape of every resolution that is stored, the full one first."""
+
+    def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
+        """Return what is known about one frame."""
+
+    def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return the key and the metadata of every frame."""
+
+    def refresh(self) -> list[Frame]:
+        """Look for news; return the frames that came, in order of arrival."""
+
+    def is_live(self) -> bool:
+        """Whether more may come: the recording has not ended, and its writer lives."""
+
+    def close(self) -> None:
+        """Let go of all files."""
+
+
+class Planes(Protocol):
+    """The pixels of a recording of ours, whose frames and metadata the journal knows."""
+
+    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+        """Return what `read` takes, from every frame's number in its file (−1 for none)."""
+
+    def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
+        """As in `FrameSource`."""
+
+    def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
+        """As in `FrameSource`."""
+
+    def close(self) -> None:
+        """Let go of all files."""

@@ -1,0 +1,125 @@
+"""The pixels of our OME-Zarr recordings, read by zarr-python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.dataset.zarr_read import read_box
+from mda_writers.errors import CorruptRecordingError
+from mda_writers.formats.zarr_final import levels_of
+from mda_writers.formats.zarr_image import open_level, plane_places, read_frame
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mda_writers.model.layout import ImageLayout
+
+
+class ZarrPlanes:
+    """Reads planes by their place.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the recording is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._arrays: dict[tuple[str, int], Any] = {}
+
+    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+        """Return the numbers as they are."""
+        return numbers
+
+    def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
+        """Return frames by their place."""
+        shape = tuple(image.sizes.values())
+        places = [tuple(map(int, np.unravel_index(s, shape))) if shape else () for s in slots]
+        if not places:
+            return np.zeros((0, *self.level_shapes(image)[level]), image.dtype)
+        array = self._array(image, level, places)
+        if len(image.frame_shape) == 2:
+            axes = [axis for axis in ("t", "c", "z") if axis in image.sizes]
+            frames = read_box(array, axes, image.sizes, np.asarray(slots))
+        else:
+            frames = np.stack([read_frame(array, image, place) for place in places])
+        self._check_blank(image, level, array, frames, places)
+        return frames
+
+    def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
+        """Return the frame shape of every level."""
+        folder = self._folder / image.file
+        if not folder.is_dir():
+            raise _corrupt(folder, "it is missing")
+        shapes = [self._array(image, int(n), []).shape[-2:] for n in levels_of(folder)]
+        return [(*shape, *image.frame_shape[2:]) for shape in shapes]
+
+    def close(self) -> None:
+        """Forget the arrays; none of them keeps a file open."""
+        self._arrays.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_folder": self._folder, "_arrays": {}}
+
+    def _array(self, image: ImageLayout, level: int, places: list[tuple[int, ...]]) -> Any:
+        """Return a level's array; opened anew when it has grown since."""
+        folder = self._folder / image.file
+        array = self._arrays.get((image.file, level))
+        if array is None or not _holds(array, image, places):
+            try:
+                array = open_level(folder, level)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise _corrupt(folder / str(level), str(error)) from error
+            if array.dtype != np.dtype(image.dtype) or (
+                level == 0 and array.shape[-2:] != tuple(image.frame_shape[:2])
+            ):
+                raise _corrupt(folder / str(level), f"frames of {array.shape[-2:]} {array.dtype}")
+            self._arrays[image.file, level] = array
+        if not _holds(array, image, places):
+            raise _corrupt(folder / str(level), f"its shape is {array.shape}")
+        return array
+
+    def _check_blank(
+        self,
+        image: ImageLayout,
+        level: int,
+        array: Any,
+        frames: np.ndarray,
+        places: list[tuple[int, ...]],
+    ) -> None:
+        """Look whether frames of nothing but zeros are real: Zarr reads lost chunks as zeros.
+
+        Raises
+        ------
+        CorruptRecordingError
+            If the chunk's file is missing.
+        """
+        for frame, place in zip(frames, places, strict=True):
+            if not frame.any():
+                for plane in plane_places(image, place):
+                    path = _chunk_path(self._folder / image.file / str(level), array, plane)
+                    if not path.exists():
+                        raise _corrupt(path, "it is missing")
+
+
+def _holds(array: Any, image: ImageLayout, places: list[tuple[int, ...]]) -> bool:
+    planes = [plane for place in places for plane in plane_places(image, place)]
+    return all(all(i < n for i, n in zip(p, array.shape[:-2], strict=True)) for p in planes)
+
+
+def _chunk_path(folder: Path, array: Any, plane: tuple[int, ...]) -> Path:
+    shape = array.shards or array.chunks
+    index = [str(i // n) for i, n in zip((*plane, 0, 0), shape, strict=True)]
+    return (
+        folder.joinpath("c", *index) if array.metadata.zarr_format == 3 else folder.joinpath(*index)
+    )
+
+
+def _corrupt(path: Path, what: str) -> CorruptRecordingError:
+    return CorruptRecordingError(
+        f"{path}: not what was recorded ({what}). Copy the folder again if this is a copy; "
+        "`mda-writers verify` names every frame that is damaged."
+    )
