@@ -21,6 +21,7 @@ DATA_OFFSET = 4096
 """Where the pixels begin: a block of its own for the header and the first IFD."""
 
 _PLACEHOLDER = "OME"
+_SOFTWARE = "mda-writers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,9 @@ def lay_out(
     xml: str | None,
     axes: Mapping[str, int],
     pixel_size_um: float | None = None,
+    bigtiff: bool = True,
 ) -> TiffLayout:
-    """Lay out a BigTIFF of `planes` contiguous planes, one IFD each.
+    """Lay out a BigTIFF, or a 32-bit TIFF, of `planes` contiguous planes, one IFD each.
 
     Parameters
     ----------
@@ -68,6 +70,8 @@ def lay_out(
         The axes before y and x with their sizes, for a plain BigTIFF.
     pixel_size_um : float, optional
         Goes into the resolution tags.
+    bigtiff : bool
+        Whether offsets have 64 bits.
     """
     nbytes = planes * prod(frame_shape) * np.dtype(dtype).itemsize
     sparse = _AroundPixels(DATA_OFFSET + nbytes)
@@ -76,11 +80,11 @@ def lay_out(
         cast("io.BufferedRandom", sparse),
         shape=shape,
         dtype=dtype,
-        bigtiff=True,
+        bigtiff=bigtiff,
         byteorder="<",
         align=DATA_OFFSET,
         photometric="rgb" if len(frame_shape) == 3 else "minisblack",
-        software="mda-writers",
+        software=_SOFTWARE,
         resolution=(1e4 / pixel_size_um,) * 2 if pixel_size_um else None,
         resolutionunit="CENTIMETER" if pixel_size_um else None,
         **description,
@@ -89,6 +93,41 @@ def lay_out(
         sparse.seek(0)
         with tifffile.TiffFile(cast("io.BufferedRandom", sparse)) as tif:
             tif.pages.first.tags["ImageDescription"].overwrite(ascii_xml(xml))
+    return TiffLayout(bytes(sparse.head), bytes(sparse.tail), sparse.tail_offset)
+
+
+def lay_out_imagej(
+    planes: int,
+    frame_shape: Sequence[int],
+    dtype: str,
+    *,
+    pixel_size_um: float | None = None,
+    z_step_um: float | None = None,
+) -> TiffLayout:
+    """Lay out a 32-bit TIFF that ImageJ opens as a hyperstack of `planes` along z.
+
+    Raises
+    ------
+    ValueError
+        If ImageJ knows no such pixels.
+    """
+    nbytes = planes * prod(frame_shape) * np.dtype(dtype).itemsize
+    sparse = _AroundPixels(DATA_OFFSET + nbytes)
+    scale = {"unit": "um"} if pixel_size_um or z_step_um else {}
+    spacing = {"spacing": z_step_um} if z_step_um else {}
+    tifffile.imwrite(
+        cast("io.BufferedRandom", sparse),
+        shape=(planes, *frame_shape),
+        dtype=dtype,
+        imagej=True,
+        byteorder="<",
+        align=DATA_OFFSET,
+        photometric="rgb" if len(frame_shape) == 3 else "minisblack",
+        software=_SOFTWARE,
+        # ImageJ takes the resolution in its own unit, whatever the tag for the unit says
+        resolution=(1 / pixel_size_um,) * 2 if pixel_size_um else None,
+        metadata={"axes": "ZYXS"[: 1 + len(frame_shape)], **scale, **spacing},
+    )
     return TiffLayout(bytes(sparse.head), bytes(sparse.tail), sparse.tail_offset)
 
 

@@ -76,12 +76,18 @@ class ArraySink:
         # for formats that keep the time of a frame; those of a user know nothing of it
         getattr(array, "expect", _nothing)(placed.frame)
         self._write_frame(array, placed.place.index, placed.pixels)
+        # for formats that hand over files while the run goes on
+        getattr(array, "take_landed", _nothing)(self._table.journalled)
         if image.growing:
             self._announce(image, array)
 
     def flush(self) -> bool:
-        """Send on what is gathered."""
-        return self._pool.flush() if self._pool else True
+        """Send on what is gathered, and let arrays see what has landed."""
+        nothing_left = self._pool.flush() if self._pool else True
+        for array in self._arrays.values():
+            if getattr(array, "take_landed", _nothing)(self._table.journalled):
+                nothing_left = False
+        return nothing_left
 
     def close(self) -> None:
         """Close every array, whatever becomes of the others."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mda_writers.recording.finalize import Format
 
 FORMATS = {
-    "bigtiff": ("mda_writers.formats.bigtiff", "BigTiffFormat"),
+    "bigtiff": ("mda_writers.formats.bigtiff_format", "BigTiffFormat"),
+    "tiff-series": ("mda_writers.formats.tiff_series", "TiffSeriesFormat"),
     "ome-zarr": ("mda_writers.formats.ome_zarr", "OmeZarrFormat"),
     "video": ("mda_writers.formats.video", "VideoFormat"),
 }

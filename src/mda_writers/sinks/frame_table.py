@@ -63,6 +63,7 @@ class FrameTable:
         self.intervals_s = array("f")
         self.frames_written = 0
         self.frames_left_out = 0
+        self.journalled = 0
         self.bytes_written = 0
 
     def open(self) -> None:
@@ -116,6 +117,7 @@ class FrameTable:
         if not due:
             return
         self._journal.append(b"".join(line for _, _, _, line in due))
+        self.journalled = due[-1][0]
         for _, saved, nbytes, _ in due:
             self._waiting.popleft()
             self.bytes_written += nbytes

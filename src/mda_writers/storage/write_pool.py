@@ -175,6 +175,10 @@ class WritePool:
             except OSError as error:
                 raise explained(error, file.path) from error
 
+    def forget(self, file: BlockFile) -> None:
+        """Leave `file`, which is complete and closed, out of `sync`: it may be moved away."""
+        self._touched.pop(id(file), None)
+
     def close(self) -> None:
         """Wait for the writes in flight, and end the threads. Never raises."""
         self._submit_all()
