@@ -9,6 +9,8 @@ from promises.disk import FullDiskPromises, SlowDiskPromises
 from promises.failure import FailurePromises
 from promises.kind import BigTiff
 from promises.lifecycle import LifecyclePromises, ThreadPromises
+from promises.truth import TruthPromises
+from promises.verifying import VerifyPromises
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -35,3 +37,11 @@ class TestLifecycle(BigTiff, LifecyclePromises):
 
 class TestThreads(BigTiff, ThreadPromises):
     """Frames from several threads."""
+
+
+class TestTruth(BigTiff, TruthPromises):
+    """What the report says."""
+
+
+class TestVerify(BigTiff, VerifyPromises):
+    """Reading back against the checksums."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -133,7 +134,7 @@ class FullDiskPromises(Kind):
             writer.finish()
         assert len(self.check_frames(disk)) > 150
         for file in disk.iterdir():
-            file.unlink()
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
         writer.begin(*FRAME)  # the same writer, when there is room again
         writer.add_frame(stamp({"t": 0}, FRAME, "uint16"))
         assert writer.finish().complete

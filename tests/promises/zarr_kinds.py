@@ -8,8 +8,8 @@ import numpy as np
 import zarr
 
 from mda_writers import OMEZarrWriter
-from mda_writers.formats.zarr_final import _box
 from mda_writers.formats.zarr_array import shard_path
+from mda_writers.formats.zarr_final import _box
 from mda_writers.formats.zarr_shards import read_index
 from promises.kind import Kind
 from zarr_reading import read_with_tensorstore
@@ -58,7 +58,9 @@ class OmeZarr(Kind):
         attributes = attributes.get("ome", attributes)
         for dataset in attributes["multiscales"][0]["datasets"]:
             level = folder / file / dataset["path"]
-            assert np.array_equal(zarr.open_array(level, mode="r")[...], read_with_tensorstore(level))
+            assert np.array_equal(
+                zarr.open_array(level, mode="r")[...], read_with_tensorstore(level)
+            )
 
     def pixel_byte(self, folder: Path, ours: Mapping[str, Any], byte: int) -> tuple[Path, int]:
         array = folder / ours["file"] / ours["array"]

@@ -397,7 +397,9 @@ class Locator:
         """Return the index that the event of a place has."""
         index = dict(zip(image.layout.sizes, place, strict=True))
         if image.cameras > 1:
-            index["c"], index["cam"] = divmod(index["c"], image.cameras)
+            channel, index["cam"] = divmod(index.pop("c"), image.cameras)
+            if "c" in image.planned.sizes:
+                index["c"] = channel
         return {**image.layout.index, **index}
 
 

@@ -17,7 +17,8 @@ sidecar's suffix behind, the file name stays under the 255 bytes of common file 
 _DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr")
 
 # https://learn.microsoft.com/windows/win32/fileio/naming-a-file
-_RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in "123456789"}
+_NUMBERED = {f"{device}{n}" for device in ("com", "lpt") for n in "123456789¹²³"}
+_RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$"} | _NUMBERED
 _ILLEGAL = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 
 
@@ -43,10 +44,9 @@ def safe_name(name: str, max_length: int = MAX_NAME_LENGTH) -> str:
     Letters of any script stay. What a file system forbids becomes ``-``; a name that nothing is
     left of becomes ``_``. Two names may become one: see `unique_name`.
     """
+    text = "".join(c for c in name if unicodedata.category(c) not in ("Cc", "Cs", "Cf"))
     # an encoded file name is NFC on Linux and Windows; macOS would fold two spellings into one
-    text = unicodedata.normalize("NFC", name)
-    text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs", "Cf"))
-    text = _ILLEGAL.sub("-", text)
+    text = _ILLEGAL.sub("-", unicodedata.normalize("NFC", text))
     text = _shorten(text, max_length).strip(" .")
     if text.split(".")[0].rstrip(" ").lower() in _RESERVED:
         text = f"_{text}"

@@ -98,8 +98,9 @@ def main_path(path: Path) -> Path:
     for suffix in _SUFFIXES:
         if path.name.endswith(suffix) and path.exists():
             path = path.with_name(path.name[: -len(suffix)])
-    if _is_recording(path):
-        return path
+    for folder in (path, *path.parents):  # an OME-Zarr is a folder full of files
+        if _is_recording(folder):
+            return folder
     for other in _recordings_in(path.parent):
         if path.name in _file_names(other):
             return other
@@ -110,7 +111,8 @@ def main_path(path: Path) -> Path:
 
 
 def _is_recording(path: Path) -> bool:
-    return journal_path(path).exists() or recording_path(path).exists()
+    # the root of a file system has no name, and no files beside it
+    return bool(path.name) and (journal_path(path).exists() or recording_path(path).exists())
 
 
 def _recordings_in(folder: Path) -> Iterator[Path]:

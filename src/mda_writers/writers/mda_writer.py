@@ -190,7 +190,7 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
             if self._run is not None:
                 core = self._running_core()
                 self._run.tally.buffer_overflowed = core.isBufferOverflowed() if core else None
-                self._run.tally.ran_to_end = ran_to_end(core)
+                self._run.tally.ran_to_end = ran_to_end(core, seq)
                 self._run.finish()
             self._backlog.unfollow()
 

@@ -90,10 +90,15 @@ def running_core(core: CMMCorePlus | None) -> CMMCorePlus | None:
     return reference() if reference is not None else None
 
 
-def ran_to_end(core: CMMCorePlus | None) -> bool:
-    """Whether the run of `core` that ends, or has just ended, went through all of its events."""
-    status = getattr(core.mda, "status", None) if core is not None else None
-    return str(getattr(status, "finish_reason", "")) == "completed"
+def ran_to_end(core: CMMCorePlus | None, sequence: Any) -> bool:
+    """Whether the run of `sequence` that has just ended went through all of its events.
+
+    False where the runner cannot tell: by then it may be running something else.
+    """
+    runner = core.mda if core is not None else None
+    if getattr(runner, "_sequence", None) is not sequence:
+        return False
+    return str(getattr(getattr(runner, "status", None), "finish_reason", "")) == "completed"
 
 
 def cancel_run(core: CMMCorePlus | None) -> None:
