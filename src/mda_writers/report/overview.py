@@ -157,12 +157,13 @@ def _images(facts: Facts) -> Html:
 
 def _image_row(facts: Facts, image: ImageLayout) -> tuple[object, ...]:
     planned = None if image.growing else image.frames_planned
-    place = image.position_um or (None, None, None)
+    place = image.position_um or ()
+    known = [um is not None for um in place]
     return (
         name(image.name or image.key),
         name(image.file),
         " × ".join(f"{axis} {n}" for axis, n in image.sizes.items()),
         number(facts.written.get(image.key, 0)),
         number(planned),
-        ", ".join("–" if um is None else f"{um:.6g}" for um in place),
+        ", ".join("–" if um is None else f"{um:.6g}" for um in place) if any(known) else "–",
     )

@@ -34,12 +34,12 @@ def pictures_section(facts: Facts, heading: str) -> Html | None:
             f"same for the frames of a channel.{shown}",
             class_="note",
         ),
-        *(_row(each) for each in look.looks),
+        *(_row(each, f"h{int(heading[1]) + 1}") for each in look.looks),
     )
 
 
-def _row(look: ChannelLook) -> Html:
-    title = el("h3", _title(look))
+def _row(look: ChannelLook, heading: str) -> Html:
+    title = el(heading, _title(look))
     if look.problem:
         return join(
             [title, el("p", f"The pixels could not be read: {look.problem}", class_="note")]

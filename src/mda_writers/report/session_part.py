@@ -145,23 +145,39 @@ def _logs(stored: StoredAcquisition) -> Html | None:
     if not rows:
         return None
     heads = ("Device", "File", "Rows", "Refused", "State")
-    return el("section", el("h2", "Logs of other devices"), table("Logs", heads, rows))
+    return el(
+        "section",
+        el("h2", "Logs of other devices"),
+        table("What each device told, a row at a time", heads, rows),
+    )
 
 
 def _notes(stored: StoredAcquisition) -> Html | None:
     rows = [(each["time"], each["note"]) for each in islice(_read(stored, "notes"), ROWS)]
     if not rows:
         return None
-    return el("section", el("h2", "Notes"), table("Notes", ("Time", "Note"), rows))
+    return el("section", el("h2", "Notes"), table("As they were taken", ("Time", "Note"), rows))
 
 
 def _timestamps(stored: StoredAcquisition) -> Html | None:
-    rows = list(islice(_read(stored, "timestamps"), ROWS))
+    rows = [_span(row) for row in islice(_read(stored, "timestamps"), ROWS)]
     if not rows:
         return None
-    heads = tuple(rows[0])
-    content = table("When each device recorded", heads, ([*row.values()] for row in rows))
+    heads = ("Device", "Started", "Stopped", "Duration")
+    content = table("When each device recorded", heads, rows)
     return el("section", el("h2", "Timestamps"), content)
+
+
+def _span(row: dict[str, str]) -> tuple[object, ...]:
+    """Return when a device began and ended; what did not end has no duration."""
+    try:
+        seconds = float(row["stopped_monotonic_s"]) - float(row["started_monotonic_s"])
+    except (KeyError, ValueError):
+        lasted = "–"
+    else:
+        lasted = duration(seconds)
+    moments = (row.get(key, "")[:23].replace("T", " ") for key in ("started", "stopped"))
+    return name(row.get("device", "")), *(moment or "–" for moment in moments), lasted
 
 
 def _read(stored: StoredAcquisition, what: str) -> Iterable[dict[str, str]]:
