@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
 from enum import Enum
 from pathlib import PurePath
@@ -71,6 +72,8 @@ def _plain(value: Any) -> Any:
         return base64.b64encode(bytes(value)).decode()
     if isinstance(value, Mapping):
         return dict(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Iterable):
         return list(value)
     return repr(value)
