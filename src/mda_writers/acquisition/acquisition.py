@@ -178,11 +178,12 @@ class Acquisition:
         ValueError
             If there is no writer, one is of another session, or one is recording already.
         """
-        self._check_open()
-        chosen = self._chosen(writers)
-        self.save_configuration(core, sequence)
-        with self._book.remembering(), self._running.running(core):
-            record(core, sequence, [p.writer for p in chosen], progress=progress)
+        with self._running.running(core):
+            self._check_open()  # not before: from here on, the end of the session waits for us
+            chosen = self._chosen(writers)
+            self.save_configuration(core, sequence)
+            with self._book.remembering():
+                record(core, sequence, [p.writer for p in chosen], progress=progress)
         return [producer.result() for producer in chosen]
 
     def log(self, device: str, payload: Any, *, device_time: Any = None) -> None:

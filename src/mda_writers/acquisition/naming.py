@@ -83,8 +83,8 @@ class BidsPaths:
 
 def _value(text: str) -> str:
     """Return `text` as a value of an entity."""
-    text = unicodedata.normalize("NFC", text).replace("_", "-")
-    return safe_name(text.encode(errors="ignore")[:VALUE_BYTES].decode(errors="ignore"))
+    encoded = unicodedata.normalize("NFC", text).encode(errors="ignore")
+    return safe_name(encoded[:VALUE_BYTES].decode(errors="ignore")).replace("_", "-")
 
 
 def _number(text: str) -> str:

@@ -46,10 +46,11 @@ class ReservedNames:
         folder = self._root / relative.parent
         with self._lock:
             taken = self._taken.setdefault(fold(relative.parent.as_posix()), [])
-            names = [*taken, *_existing(folder)]
-            stem = relative.name[: -len(suffix)] if suffix else relative.name
-            name = next(n for n in _numbered(stem, suffix) if not _clashes(n, names))
-            taken.append(name)
+            others = [*taken, *_existing(folder)]
+            stem = relative.name[: len(relative.name) - len(suffix)]
+            names = (f"{numbered}{suffix}" for numbered in _numbered(stem, len(others)))
+            name = next(name for name in names if not _clashes(fold(name), others))
+            taken.append(fold(name))
         return folder / name
 
 
@@ -75,25 +76,24 @@ def legal(wanted: PurePath, suffix: str) -> PurePath:
     return PurePath(*folders, safe_name(stem, MAX_STEM_BYTES) + suffix)
 
 
-def _numbered(stem: str, suffix: str) -> Iterator[str]:
-    """Return names to try. In front, a number helps where the beginning is what is taken."""
-    yield f"{stem}{suffix}"
-    for number in count(2):
-        yield f"{stem}-{number}{suffix}"
-        yield f"{number}-{stem}{suffix}"
+def _numbered(stem: str, others: int) -> Iterator[str]:
+    """Return names to try, of which `others` other names cannot take all."""
+    yield stem
+    yield from (f"{stem}-{number}" for number in range(2, others + 3))
+    # its beginning is another one's name
+    yield from (f"{number}-{stem}" for number in count(2))
 
 
 def _existing(folder: Path) -> list[str]:
-    return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return [fold(entry.name) for entry in folder.iterdir()] if folder.is_dir() else []
 
 
 def _clashes(name: str, others: list[str]) -> bool:
-    """Whether `name` is, or might become, the file of another one."""
+    """Whether `name` is, or might become, the file of another one; all are folded."""
     return any(_clash(name, other) for other in others)
 
 
 def _clash(one: str, other: str) -> bool:
-    one, other = fold(one), fold(other)
     if one == other or one.startswith(f"{other}_") or other.startswith(f"{one}_"):
         return True
     (stem, suffix), (other_stem, other_suffix) = split_suffix(one), split_suffix(other)

@@ -1,0 +1,463 @@
+"""A session: several devices at once, an honest manifest, and nothing swallowed at the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import pytest
+import tifffile
+import useq
+import xxhash
+
+from engine import EngineError, StampedEngine
+from mda_writers import Acquisition, BigTiffWriter, WriteError
+from mda_writers.errors import CorruptRecordingError, FrameError
+from promises.doubles import DoubleError, failing, failing_to_begin
+
+if TYPE_CHECKING:
+    from pymmcore_plus import CMMCorePlus
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+NAMES = {"subject": "M1", "session": 1, "task": "rest"}
+
+
+def loops(n: int) -> useq.MDASequence:
+    return useq.MDASequence(time_plan={"interval": 0, "loops": n}, channels=["FITC"])
+
+
+def film(acq: Acquisition, device: str, frames: int, before: Any = None, **options: Any) -> None:
+    """Be a camera with a loop of its own, on a thread of its own."""
+    with acq.keeping_errors():
+        writer = acq.writer(device, ".ome.tiff", own_loop=True, **options)
+        writer.begin(16, 12, dtype="uint8", camera=device, pixel_size_um=2.0)
+        for number in range(frames):
+            if before is not None:
+                before(number)
+            writer.add_frame(np.full((12, 16), number, np.uint8))
+            acq.log(f"{device} clock", {"number": number}, device_time=number / 10)
+        writer.finish()
+
+
+def in_thread(*args: Any, **options: Any) -> threading.Thread:
+    thread = threading.Thread(target=film, args=args, kwargs=options)
+    thread.start()
+    return thread
+
+
+def read(acq: Acquisition) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(acq.manifest_path.read_bytes())
+    return found
+
+
+def producer(manifest: dict[str, Any], device: str) -> dict[str, Any]:
+    (found,) = [p for p in manifest["producers"] if p["device"] == device]
+    return found
+
+
+def files_named(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    recordings = [r for p in manifest["producers"] for r in p["recordings"]]
+    return [file for r in [*recordings, manifest] for file in r["files"]]
+
+
+# ------------------------------------------------------------ what a session leaves
+
+
+def test_microscope_and_two_cameras_record_at_once(core: CMMCorePlus, tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES, metadata={"weight_g": np.float32(21.5)}) as acq:
+        cameras = [in_thread(acq, "eye", 50), in_thread(acq, "body", 30)]
+        acq.writer("meso", ".ome.tiff", data_type="meso")
+        acq.note("begun")
+        (report,) = acq.record(core, loops(4), progress=False)
+        for camera in cameras:
+            camera.join()
+    assert report.complete
+
+    manifest = read(acq)
+    assert (manifest["status"], manifest["complete"], manifest["errors"]) == ("finished", True, [])
+    frames = {
+        p["device"]: [(r["frames_expected"], r["frames_written"]) for r in p["recordings"]]
+        for p in manifest["producers"]
+        if p["kind"] == "frames"
+    }
+    assert frames == {"meso": [(4, 4)], "eye": [(None, 50)], "body": [(None, 30)]}
+    assert producer(manifest, "eye clock")["recordings"][0]["rows_written"] == 50
+    assert manifest["metadata"] == {"weight_g": 21.5}
+    assert producer(manifest, "meso")["recordings"][0]["calibration"]["pixel_size_um"] == 0.5
+    assert producer(manifest, "eye")["recordings"][0]["calibration"]["cameras"] == ["eye"]
+    for name in ("python", "mda-writers", "pymmcore-plus", "numpy", "tifffile", "mmcore_version"):
+        assert manifest["versions"][name]
+
+
+def test_manifest_names_every_file_with_its_size_and_hash(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    sequence = useq.MDASequence(stage_positions=[(0, 0), (1, 1)], channels=["FITC"])
+    with Acquisition(tmp_path, **NAMES) as acq:
+        acq.writer("meso", ".ome.tiff")
+        acq.record(core, sequence, progress=False)
+        acq.log("wheel", 1)
+    found = files_named(read(acq))
+    for file in found:
+        content = (acq.folder / file["path"]).read_bytes()
+        assert (file["size_bytes"], file["xxh3_128"]) == (
+            len(content),
+            xxhash.xxh3_128_hexdigest(content),
+        )
+    on_disk = {p.relative_to(acq.folder).as_posix() for p in acq.folder.rglob("*") if p.is_file()}
+    assert {file["path"] for file in found} == on_disk - {"manifest.json"}
+
+
+def test_manifest_is_there_before_anything_is_recorded(tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq:
+        manifest = read(acq)
+        assert (manifest["status"], manifest["complete"]) == ("recording", False)
+        assert manifest["process"]["pid"] == os.getpid()
+        assert all((acq.folder / file["path"]).exists() for file in files_named(manifest))
+        writer = acq.writer("eye", ".ome.tiff", own_loop=True)
+        assert producer(read(acq), "eye")["recordings"] == []
+        writer.begin(4, 4)
+        writer.add_frame(np.zeros((4, 4), np.uint8))
+        (going_on,) = producer(read(acq), "eye")["recordings"]
+        assert (going_on["status"], going_on["complete"]) == ("recording", False)
+        assert all((acq.folder / file["path"]).exists() for file in files_named(read(acq)))
+        assert Acquisition.open(acq.folder).status == "recording"
+        writer.finish()
+        assert producer(read(acq), "eye")["recordings"][0]["status"] == "complete"
+    assert read(acq)["complete"]
+
+
+def test_every_run_of_a_writer_is_a_recording_of_its_own(core: CMMCorePlus, tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq:
+        acq.writer("meso", ".ome.tiff")
+        for n in (2, 3):
+            acq.record(core, loops(n), progress=False)
+    session = Acquisition.open(acq.folder)
+    assert [r.frames_written for r in session.recordings("meso")] == [2, 3]
+    assert [d.sizes["t"] for d in session.datasets()["meso"]] == [2, 3]
+    assert [row["device"] for row in session.timestamps] == ["meso", "meso"]
+    assert [c["sequence"]["time_plan"]["loops"] for c in session.configurations] == [2, 3]
+
+
+def test_timestamps_align_devices_with_their_frames(core: CMMCorePlus, tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq:
+        acq.writer("meso", ".ome.tiff")
+        camera = in_thread(acq, "eye", 20)
+        acq.record(core, loops(3), progress=False)
+        camera.join()
+    session = Acquisition.open(acq.folder)
+    basis = session.manifest.time_basis
+    assert basis.stopped is not None
+    for device in ("meso", "eye"):
+        (row,) = [row for row in session.timestamps if row["device"] == device]
+        sidecar = next(acq.folder.glob(f"func/*_{device}.ome.tiff_frame_metadata.json"))
+        frames = [f for p in orjson.loads(sidecar.read_bytes()).values() for f in p]
+        for clock in ("unix_time_s", "monotonic_s"):
+            times = [f["mda_writers"][clock] for f in frames]
+            assert (
+                getattr(basis.started, clock)
+                <= float(row[f"started_{clock}"])
+                <= min(times)
+                <= max(times)
+                <= float(row[f"stopped_{clock}"])
+                <= getattr(basis.stopped, clock)
+            )
+
+
+def test_session_opens_where_it_was_moved_to(core: CMMCorePlus, tmp_path: Path) -> None:
+    with Acquisition(tmp_path / "here", **NAMES) as acq:
+        acq.writer("meso", ".ome.tiff")
+        core.mda.set_engine(StampedEngine(core))
+        acq.record(core, loops(3), progress=False)
+        acq.note("µ – two\nlines")
+    (tmp_path / "here").rename(tmp_path / "there")
+    session = Acquisition.open(tmp_path / "there" / "data" / "sub-M1" / "ses-01")
+    assert (session.status, session.complete, session.devices) == ("finished", True, ["meso"])
+    assert [row["note"] for row in session.notes] == ["µ – two\nlines"]
+    stored = tifffile.imread(next((tmp_path / "there").rglob("*_meso.ome.tiff")))
+    for t in range(3):
+        assert np.array_equal(session.dataset("meso").read_image(t=t), stored.reshape(3, 32, 32)[t])
+    with pytest.raises(KeyError, match="there are meso"):
+        session.dataset("eye")
+    with pytest.raises(IndexError, match="1 recordings"):
+        session.dataset("meso", 1)
+    with pytest.raises(KeyError, match="no device"):
+        session.log("wheel")
+
+
+def test_open_says_what_is_not_a_session(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no manifest\.json"):
+        Acquisition.open(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Acquisition.open(tmp_path / "manifest.json")
+    (tmp_path / "manifest.json").write_text('{"status": "finished"')
+    with pytest.raises(CorruptRecordingError, match="not the manifest of a session"):
+        Acquisition.open(tmp_path)
+
+
+# ------------------------------------------------------------ what goes wrong
+
+
+def test_session_is_complete_only_if_every_recording_is(core: CMMCorePlus, tmp_path: Path) -> None:
+    core.mda.set_engine(StampedEngine(core, skip={1}))
+    with Acquisition(tmp_path, **NAMES) as acq:
+        acq.writer("meso", ".ome.tiff")
+        film(acq, "eye", 3)
+        acq.record(core, loops(3), progress=False)
+    manifest = read(acq)
+    assert (manifest["status"], manifest["complete"]) == ("finished", False)
+    assert producer(manifest, "eye")["complete"]
+    (meso,) = producer(manifest, "meso")["recordings"]
+    assert (meso["status"], meso["frames_expected"], meso["frames_written"]) == ("incomplete", 3, 2)
+    assert meso["frames_skipped"] == 1
+
+
+def test_device_that_recorded_nothing_is_not_complete(tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq:
+        acq.writer("eye", ".ome.tiff", own_loop=True)
+    assert (read(acq)["status"], read(acq)["complete"]) == ("finished", False)
+
+
+def test_cancel_leaves_a_manifest_that_says_so(core: CMMCorePlus, tmp_path: Path) -> None:
+    def cancel(number: int) -> None:
+        if number == 3:
+            core.mda.cancel()
+
+    core.mda.set_engine(StampedEngine(core, on_frame=cancel))
+    with Acquisition(tmp_path, **NAMES) as acq:
+        acq.writer("meso", ".ome.tiff")
+        acq.record(core, loops(50), progress=False)
+    manifest = read(acq)
+    assert (manifest["status"], manifest["complete"]) == ("canceled", False)
+    (meso,) = producer(manifest, "meso")["recordings"]
+    assert meso["status"] == "canceled"
+    assert 0 < meso["frames_written"] < 50
+
+
+@pytest.mark.parametrize("broken", [failing(BigTiffWriter, 2), failing_to_begin(BigTiffWriter)])
+def test_failing_microscope_does_not_stop_the_camera(
+    broken: type[BigTiffWriter], core: CMMCorePlus, tmp_path: Path
+) -> None:
+    failed = threading.Event()
+
+    def wait_for_failure(number: int) -> None:
+        if number == 5:
+            assert failed.wait(20)
+
+    with pytest.raises(WriteError, match="told to fail"), Acquisition(tmp_path, **NAMES) as acq:
+        camera = in_thread(acq, "eye", 20, wait_for_failure)
+        acq.writer("meso", ".ome.tiff", writer_class=broken)
+        (report,) = acq.record(core, loops(10), progress=False)
+        failed.set()
+        assert "told to fail" in report.error and not report.complete
+        camera.join()
+        acq.note("still here")
+    manifest = read(acq)
+    assert (manifest["status"], manifest["complete"]) == ("failed", False)
+    assert "told to fail" in manifest["errors"][0]
+    assert not producer(manifest, "meso")["complete"]
+    assert producer(manifest, "eye")["complete"]
+    assert producer(manifest, "eye")["recordings"][0]["frames_written"] == 20
+    assert Acquisition.open(acq.folder).notes[-1]["note"] == "still here"
+
+
+def test_everything_that_went_wrong_is_raised_together(core: CMMCorePlus, tmp_path: Path) -> None:
+    core.mda.set_engine(StampedEngine(core, fail_at=4))
+    with pytest.raises(ExceptionGroup) as caught, Acquisition(tmp_path, **NAMES) as acq:
+        good = in_thread(acq, "body", 10)
+        bad = in_thread(acq, "eye", 10, writer_class=failing(BigTiffWriter, 3))
+        acq.writer("meso", ".ome.tiff")
+        acq.record(core, loops(10), progress=False)
+        for camera in (good, bad):
+            camera.join()
+        raise RuntimeError("the body of the block failed, too")
+    kinds = {str(type(error.__cause__ or error).__name__) for error in caught.value.exceptions}
+    assert kinds == {EngineError.__name__, DoubleError.__name__, "RuntimeError"}
+    manifest = read(acq)
+    assert manifest["status"] == "failed"
+    assert len(manifest["errors"]) == len(caught.value.exceptions) == 3
+    assert producer(manifest, "body")["complete"]
+    assert producer(manifest, "meso")["recordings"][0]["frames_written"] == 4
+    assert producer(manifest, "eye")["recordings"][0]["status"] == "failed"
+
+
+def test_error_of_a_cameras_thread_is_heard_of(tmp_path: Path) -> None:
+    def unplug(number: int) -> None:
+        if number == 4:
+            raise OSError("the camera was unplugged")
+
+    with (
+        pytest.raises(OSError, match="unplugged") as caught,
+        Acquisition(tmp_path, **NAMES) as acq,
+    ):
+        in_thread(acq, "eye", 10, unplug).join()
+    assert caught.value is acq.errors[0]
+    manifest = read(acq)
+    assert manifest["status"] == "failed"
+    assert producer(manifest, "eye")["recordings"][0]["frames_written"] == 4
+
+
+def test_error_of_the_block_itself_comes_out_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError) as caught, Acquisition(tmp_path, **NAMES) as acq:
+        film(acq, "eye", 3)
+        1 / 0  # noqa: B018 - it is meant to raise
+    assert caught.value.__context__ is None
+    manifest = read(acq)
+    assert (manifest["status"], manifest["errors"]) == (
+        "failed",
+        ["ZeroDivisionError: division by zero"],
+    )
+    assert producer(manifest, "eye")["complete"]
+
+
+def test_leaving_the_block_early_cancels_a_run_on_another_thread(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    running = threading.Event()
+    core.mda.set_engine(StampedEngine(core, on_frame=lambda n: n < 3 or running.set()))
+    sequence = useq.MDASequence(time_plan={"interval": 0.01, "loops": 5000})
+    with pytest.raises(ZeroDivisionError), Acquisition(tmp_path, **NAMES) as acq:
+        acq.writer("meso", ".ome.tiff")
+        run = threading.Thread(target=acq.record, args=(core, sequence), kwargs={"progress": False})
+        run.start()
+        assert running.wait(20)
+        1 / 0  # noqa: B018
+    run.join()
+    (meso,) = producer(read(acq), "meso")["recordings"]
+    assert meso["status"] == "canceled"
+    assert 3 <= meso["frames_written"] < 5000
+
+
+def test_end_of_the_block_waits_for_a_run_on_another_thread(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    core.mda.set_engine(StampedEngine(core))
+    sequence = useq.MDASequence(time_plan={"interval": 0.01, "loops": 30})
+    with Acquisition(tmp_path, **NAMES) as acq:
+        acq.writer("meso", ".ome.tiff")
+        run = threading.Thread(target=acq.record, args=(core, sequence), kwargs={"progress": False})
+        run.start()
+        while core.mda.is_running() is False and run.is_alive():
+            pass
+    run.join()
+    assert read(acq)["complete"]
+    assert producer(read(acq), "meso")["recordings"][0]["frames_written"] == 30
+
+
+def test_recording_left_open_is_ended_with_the_session(tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq:
+        writer = acq.writer("eye", ".ome.tiff", own_loop=True)
+        writer.begin(4, 4)
+        writer.add_frame(np.ones((4, 4), np.uint8))
+    with pytest.raises(WriteError, match="no recording is open"):
+        writer.add_frame(np.ones((4, 4), np.uint8))
+    assert read(acq)["complete"]
+    assert producer(read(acq), "eye")["recordings"][0]["frames_written"] == 1
+
+
+def test_refused_frame_leaves_the_rest(tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq:
+        writer = acq.writer("eye", ".ome.tiff", own_loop=True)
+        writer.begin(4, 4)
+        writer.add_frame(np.ones((4, 4), np.uint8))
+        with pytest.raises(FrameError):
+            writer.add_frame(np.ones((4, 5), np.uint8))
+        writer.finish()
+    assert read(acq)["complete"]
+
+
+def test_handler_output_is_part_of_the_session(core: CMMCorePlus, tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq:
+        writer = acq.writer("meso", ".ome.tiff", core=core)
+        acq.save_configuration(core, loops(3))
+        core.run_mda(loops(3), output=writer, block=True)
+    assert read(acq)["complete"]
+    assert producer(read(acq), "meso")["recordings"][0]["frames_written"] == 3
+
+
+# ------------------------------------------------------------ wrong use
+
+
+def test_camera_with_its_own_loop_is_never_fed_by_the_microscope(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq:
+        with pytest.raises(ValueError, match="no writer"):
+            acq.record(core, loops(2), progress=False)
+        eye = acq.writer("eye", ".ome.tiff")  # own_loop was forgotten
+        eye.begin(4, 4)
+        with pytest.raises(ValueError, match="eye is recording already"):
+            acq.record(core, loops(2), progress=False)
+        meso = acq.writer("meso", ".ome.tiff")
+        (report,) = acq.record(core, loops(2), meso, progress=False)
+        assert report.complete
+        eye.add_frame(np.ones((4, 4), np.uint8))
+        assert eye.finish().complete
+
+
+def test_writer_of_elsewhere_is_refused(core: CMMCorePlus, tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq, pytest.raises(ValueError, match=r"acq\.writer"):
+        acq.record(core, loops(1), BigTiffWriter(tmp_path / "a.tif"), progress=False)
+
+
+def test_closed_session_takes_nothing_more(core: CMMCorePlus, tmp_path: Path) -> None:
+    acq = Acquisition(tmp_path, **NAMES)
+    acq.log("wheel", 1)
+    acq.close()
+    acq.close()
+    for act in (
+        lambda: acq.note("late"),
+        lambda: acq.writer("eye", ".ome.tiff"),
+        lambda: acq.log("wheel", 2),
+        lambda: acq.log("another", 2),
+        lambda: acq.record(core, loops(1)),
+    ):
+        with pytest.raises(WriteError, match="the session is closed"):
+            act()
+
+
+def test_unknown_suffix_and_empty_names_say_what_to_do(tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq, pytest.raises(ValueError, match=r"\.ome\.zarr"):
+        acq.writer("eye", ".gif")
+    with pytest.raises(ValueError, match="task is empty"):
+        Acquisition(tmp_path, subject="M1", session=1, task=" ")
+
+
+@pytest.mark.parametrize("suffix", [".ome.tiff", ".ome.tif", ".tif", ".ome.zarr", ".zarr", ".mkv"])
+def test_suffix_decides_the_writer(suffix: str, tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq:
+        writer = acq.writer("eye", suffix, own_loop=True)
+        writer.begin(32, 32, dtype="uint8", is_color=False)
+        for t in range(3):
+            writer.add_frame(np.full((32, 32), 80 * t, np.uint8))
+        assert writer.finish().complete
+    session = Acquisition.open(acq.folder)
+    assert session.complete
+    assert all(file["xxh3_128"] and file["size_bytes"] for file in files_named(read(acq)))
+    with session.dataset("eye") as eye:
+        assert abs(eye.read_image(t=2).astype(int) - 160).max() < 8
+
+
+def test_example_of_a_session_runs(tmp_path: Path) -> None:
+    example = Path(__file__).parent.parent / "examples" / "session_with_notes.py"
+    environment = {**os.environ, "PYMM_LOG_FILE": "0"}
+    done = subprocess.run(
+        [sys.executable, str(example)],
+        cwd=tmp_path,
+        capture_output=True,
+        env=environment,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("finished complete")
+    (manifest,) = tmp_path.rglob("manifest.json")
+    session = Acquisition.open(manifest)
+    assert session.complete and set(session.devices) == {"meso", "eye", "wheel"}
+    assert [row["note"] for row in session.notes] == ["the mouse is awake", "the mouse sleeps"]
