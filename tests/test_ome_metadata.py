@@ -170,6 +170,40 @@ def test_frames_in_no_order_are_described_plane_by_plane(tmp_path: Path) -> None
     assert np.count_nonzero(data.any(axis=(2, 3))) == 3
 
 
+def test_every_file_of_a_set_finds_the_planes_of_the_others(tmp_path: Path) -> None:
+    """Two images whose frames come in orders of their own, each read through the other's file."""
+    writer = BigTiffWriter(tmp_path / "x.ome.tif")
+    writer.begin(16, 16)
+    indices = [{"p": 0, "z": z, "t": t} for z in range(3) for t in range(2)]  # z is slower here
+    indices += [{"p": 1, "t": t, "z": z} for t, z in [(1, 0), (0, 1), (2, 1)]]  # and here nothing
+    for index in indices:
+        writer.add_frame(stamp(index, (16, 16), "uint16"), index=index)
+    writer.finish()
+    for opened in ("x.ome.tif", "x_p1.ome.tif"):
+        description(tmp_path / opened)
+        with tifffile.TiffFile(tmp_path / opened) as tif:
+            found = {series.name: series for series in tif.series}
+            for index in indices:
+                series = found[f"p{index['p']}"]
+                # plane by plane: as a whole, tifffile reads images of other files from this one
+                place = tuple(index[axis.lower()] for axis in series.axes[:2])
+                page = series.pages[int(np.ravel_multi_index(place, series.shape[:2]))]
+                other = tmp_path / page.parent.filename
+                check_stamp(tifffile.imread(other, key=page.index), index)
+
+
+def test_planes_keep_their_times_when_the_axes_change_places(tmp_path: Path) -> None:
+    writer = BigTiffWriter(tmp_path / "x.ome.tif")
+    writer.begin(16, 16)
+    for z, t in np.ndindex(2, 3):
+        metadata = {"runner_time_ms": 1000 * (10 * t + z)}
+        writer.add_frame(np.zeros((16, 16), np.uint8), index={"z": z, "t": t}, metadata=metadata)
+    writer.finish()
+    planes = description(tmp_path / "x.ome.tif").images[0].pixels.planes
+    assert len(planes) == 6
+    assert all(plane.delta_t == 10 * plane.the_t + plane.the_z for plane in planes)
+
+
 def test_a_cancelled_run_ends_with_what_was_taken(core: CMMCorePlus, tmp_path: Path) -> None:
     core.mda.set_engine(StampedEngine(core, on_frame=lambda n: n == 7 and core.mda.cancel()))
     sequence = useq.MDASequence(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mda_writers.formats.bigtiff import put
 from mda_writers.formats.ome_xml import dimension_order, pixel_type
+from mda_writers.formats.tiff_ending import put
 from mda_writers.formats.tiff_layout import DATA_OFFSET, lay_out
 from mda_writers.model.encode import to_json
 from mda_writers.storage.block_file import BlockFile

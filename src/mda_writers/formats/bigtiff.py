@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import contextmanager
 from dataclasses import replace
-from itertools import permutations
 from math import prod
 from operator import mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tifffile
 
 from mda_writers.errors import DiskFullError
 from mda_writers.formats.ome_xml import OmeXml, pixel_type
-from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout, ascii_xml, lay_out
+from mda_writers.formats.tiff_ending import around, put
+from mda_writers.formats.tiff_layout import DATA_OFFSET
 from mda_writers.storage.block_file import BlockFile
 from mda_writers.storage.space import free_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mda_writers.model.layout import ImageLayout, Layout
-    from mda_writers.model.plane import PlaneInfo
     from mda_writers.storage.write_pool import WritePool
 
 FIRST_CAPACITY_BYTES = 256 << 20
@@ -166,15 +161,16 @@ class BigTiffArray:
         image = self.image
         if image.growing:
             image = replace(image, sizes={"t": self.planes}, channels=())
-        layout = _with_image(self._layout, image)
+        images = tuple(image if i.key == image.key else i for i in self._layout.images)
+        layout = replace(self._layout, images=images)
         xml = self._xml.for_image(layout, image.key) if self._xml else None
-        around = _around(image, self.planes, self._layout, xml)
-        room = around.tail_offset - self._offset(planes_before) + len(around.tail)
+        new = around(image, self.planes, layout, xml)
+        room = new.tail_offset - self._offset(planes_before) + len(new.tail)
         if self._is_sparse():
-            self._file.truncate(around.tail_offset + len(around.tail))
+            self._file.truncate(new.tail_offset + len(new.tail))
         else:
             self._file.claim(self._offset(planes_before), room)
-        put(self._file, around)
+        put(self._file, new)
 
     def _is_sparse(self) -> bool:
         """Whether the plan leaves out so much of the box that claiming it all would be a waste."""
@@ -208,211 +204,9 @@ class BigTiffArray:
         return np.memmap(self.path, self.image.dtype, "r", DATA_OFFSET, shape)
 
 
-def put(file: BlockFile, around: TiffLayout) -> None:
-    """Put everything but the pixels into a file, such that it is a valid TIFF at every moment."""
-    file.patch(around.tail_offset, around.tail)
-    file.patch(0, around.head)
-
-
-def finish_tiff(
-    path: Path,
-    image: ImageLayout,
-    layout: Layout,
-    xml: OmeXml | None,
-    planes: Sequence[PlaneInfo],
-    planes_laid_out: int,
-) -> None:
-    """Bring a file into its final form: no more planes than were taken, and the whole OME-XML.
-
-    Parameters
-    ----------
-    path : Path
-        The file; nobody else writes to it.
-    image : ImageLayout
-        The image with its final sizes (`final_sizes`).
-    layout : Layout
-        The recording, its images with their final sizes.
-    xml : OmeXml or None
-        Describes the recording; None for a plain BigTIFF.
-    planes : sequence of PlaneInfo
-        The planes that were written; at least one.
-    planes_laid_out : int
-        Number of planes that the file has room for.
-    """
-    in_order, image = _storage_order(image, planes)
-    layout = _with_image(layout, image)
-    text = xml.for_image(layout, image.key, planes, in_order=in_order) if xml else None
-    around = _around(image, image.planes if in_order else len(planes), layout, text)
-    file = BlockFile(path, direct=False)
-    try:
-        _switch(file, path, around, DATA_OFFSET + planes_laid_out * image.frame_bytes, text)
-        file.sync()
-    finally:
-        file.close()
-
-
-def final_sizes(image: ImageLayout, places: Sequence[tuple[int, ...]]) -> dict[str, int]:
-    """Return the sizes of what was really taken.
-
-    The slowest axis is cut behind the last frame; where it is of length one, the next. What an
-    image that grows has taken is its size.
-    """
-    indices = np.array(places, int).reshape(len(places), len(image.sizes))
-    taken = indices.max(axis=0, initial=-1) + 1
-    if image.growing:
-        return dict(zip(image.sizes, map(int, taken), strict=True))
-    sizes = dict(image.sizes)
-    for axis, n in zip(image.sizes, taken, strict=True):
-        sizes[axis] = int(n)
-        if n > 1:
-            break
-    return sizes
-
-
-def _switch(
-    file: BlockFile, path: Path, around: TiffLayout, old_tail: int, xml: str | None
-) -> None:
-    """Put a new layout into a file that has one already, killed at any moment or not."""
-    if around.tail_offset + len(around.tail) <= old_tail:
-        put(file, around)
-        file.truncate(around.tail_offset + len(around.tail))
-        return
-    # The new IFDs would lie on the old ones: keep those, there are as many or a few more, and
-    # hang the new description behind everything.
-    if xml is not None:
-        file.close()
-        _describe(path, xml)
-
-
-def _describe(path: Path, xml: str) -> None:
-    with tifffile.TiffFile(path, mode="r+") as tif:
-        tif.pages.first.tags["ImageDescription"].overwrite(ascii_xml(xml))
-
-
-def _around(image: ImageLayout, planes: int, layout: Layout, xml: str | None) -> TiffLayout:
-    return lay_out(
-        planes,
-        image.frame_shape,
-        image.dtype,
-        xml=xml,
-        axes=image.sizes,
-        pixel_size_um=layout.pixel_size_um,
-    )
-
-
-def _storage_order(image: ImageLayout, planes: Sequence[PlaneInfo]) -> tuple[bool, ImageLayout]:
-    """Return whether the planes lie in the order of some axes, and the image with that order."""
-    if not image.growing:
-        return True, image
-    places = np.array([plane.place for plane in planes])
-    ifds = np.array([plane.ifd for plane in planes])
-    axes = list(image.sizes)
-    for order in permutations(range(len(axes))):
-        sizes = {axes[n]: image.sizes[axes[n]] for n in order}
-        slots = np.ravel_multi_index(places[:, order].T, tuple(sizes.values()))
-        if len(planes) == image.planes and np.array_equal(slots, ifds):
-            return True, replace(image, sizes=sizes)
-    return False, image
-
-
-def _with_image(layout: Layout, image: ImageLayout) -> Layout:
-    images = tuple(image if i.key == image.key else i for i in layout.images)
-    return replace(layout, images=images)
-
-
 def _strides(sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(prod(sizes[n + 1 :]) for n in range(len(sizes)))
 
 
 def _first_capacity(image: ImageLayout) -> int:
     return int(min(64, max(1, FIRST_CAPACITY_BYTES // image.frame_bytes)))
-
-
-class BigTiffFormat:
-    """The files of one recording as BigTIFF or OME-TIFF: how they begin, and their final form.
-
-    Parameters
-    ----------
-    set_id : str
-        The recording's UUID.
-    ome : bool
-        Whether the files describe themselves with OME-XML.
-    """
-
-    name = "bigtiff"
-    final_sizes = staticmethod(final_sizes)
-
-    def __init__(self, set_id: str, ome: bool) -> None:
-        self._xml = OmeXml(set_id) if ome else None
-
-    @classmethod
-    def of_header(cls, header: Mapping[str, Any]) -> BigTiffFormat:
-        """Return the format of the recording whose journal has this header."""
-        return cls(header["set_id"], ome=".ome.tif" in header["path"].lower())
-
-    def new_array(
-        self, path: Path, image: ImageLayout, layout: Layout, pool: WritePool
-    ) -> BigTiffArray:
-        """Lay out the file of one image of the recording `layout`."""
-        return BigTiffArray(path, image, pool, layout, self._xml)
-
-    def finish(
-        self,
-        folder: Path,
-        layout: Layout,
-        planes: Mapping[str, Sequence[PlaneInfo]],
-        planes_laid_out: Mapping[str, int],
-    ) -> None:
-        """Bring every file into its final form; arrays of a user's own are left alone."""
-        for image in layout.images:
-            room = planes_laid_out.get(image.key)
-            if room:
-                path = folder / image.file
-                finish_tiff(path, image, layout, self._xml, planes[image.key], room)
-
-    def discard(self, path: Path) -> None:
-        """Remove a file that no frame came for."""
-        path.unlink(missing_ok=True)
-
-    def damage(self, path: Path, image: ImageLayout) -> str:
-        """Return what keeps a reader from finding the planes of a file; nothing if all is well."""
-        try:
-            with _complaints() as complaints, tifffile.TiffFile(path) as tif:
-                offsets = _plane_offsets(tif)
-        except Exception as error:  # whatever a damaged file makes tifffile do
-            return f"no readable TIFF ({type(error).__name__}: {error})"
-        if complaints:
-            return f"its directory is cut or altered ({complaints[0]})"
-        expected = DATA_OFFSET + np.arange(len(offsets)) * image.frame_bytes
-        if not np.array_equal(offsets, expected):
-            return "its directory is altered: a plane is not where it was written"
-        return ""
-
-    def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
-        """Return the pixels of one frame, found the way any reader of TIFF finds them."""
-        with tifffile.TiffFile(path) as tif:
-            return np.asarray(tif.pages[ours["ifd"]].asarray())
-
-
-@contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """Collect what tifffile logs in the block: of a damaged file it reads what it can."""
-    found: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
-    logger = tifffile.logger()
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield found
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-
-
-def _plane_offsets(tif: tifffile.TiffFile) -> np.ndarray:
-    """Return where the directory of each plane says that its pixels begin."""
-    tif.pages.cache = False
-    tif.pages.useframes = True
-    tif.pages.set_keyframe(0)
-    return np.array([page.dataoffsets[0] for page in tif.pages], int)

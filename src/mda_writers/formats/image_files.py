@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mda_writers.errors import WriteError
-from mda_writers.formats.bigtiff import put
 from mda_writers.formats.ome_xml import OmeXml, alone, pixel_type
+from mda_writers.formats.tiff_ending import put
 from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout, lay_out
 from mda_writers.storage.atomic import replace_bytes
 from mda_writers.storage.block_file import BLOCK, BlockFile

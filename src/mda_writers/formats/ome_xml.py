@@ -31,6 +31,8 @@ describe themselves: a thousand positions times a thousand descriptions would be
 
 _NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
+_NONE: Mapping[str, Sequence[PlaneInfo]] = {}
+
 _PIXEL_TYPES = {
     "bool": "bit",
     "int8": "int8",
@@ -85,7 +87,11 @@ class OmeXml:
         ET.register_namespace("", _NAMESPACE)
 
     def for_image(
-        self, layout: Layout, key: str, planes: Sequence[PlaneInfo] = (), *, in_order: bool = True
+        self,
+        layout: Layout,
+        key: str,
+        planes: Sequence[PlaneInfo] = (),
+        unordered: Mapping[str, Sequence[PlaneInfo]] = _NONE,
     ) -> str:
         """Return the XML for the file of one image, which comes first in it.
 
@@ -99,26 +105,34 @@ class OmeXml:
         key : str
             The image's key.
         planes : sequence of PlaneInfo
-            The planes that were written.
-        in_order : bool
-            Whether the file's IFDs follow the image's axes; if not, each plane names its own.
+            Those of its planes that were written.
+        unordered : mapping
+            Key → planes, for the images whose IFDs no order of axes describes: each of their
+            planes names its own.
         """
         keys = [image.key for image in layout.images]
-        own = copy.deepcopy(self._image(layout, keys.index(key)))
+        own = copy.deepcopy(self._element(layout, keys.index(key), unordered))
         others: list[ET.Element] = []
         if len(keys) <= LINKED_FILES or key == keys[0]:
-            others = [self._image(layout, n) for n in range(len(keys)) if keys[n] != key]
-        image = layout.image(key)
-        pixels = own.find(_tag("Pixels"))
-        assert pixels is not None
-        if not in_order:
-            _name_ifds(pixels, image, planes, self._uuid(key))
+            others = [self._element(layout, n, unordered) for n, k in enumerate(keys) if k != key]
         if len(planes) <= PLANES_DESCRIBED:
-            pixels.extend(_plane(image, plane) for plane in planes)
+            image = layout.image(key)
+            _pixels_of(own).extend(_plane(image, plane) for plane in planes)
         root = copy.deepcopy(self._root(layout))
         root.set("UUID", self._uuid(key))
         root.extend([own, *others])
         return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode")
+
+    def _element(
+        self, layout: Layout, number: int, unordered: Mapping[str, Sequence[PlaneInfo]]
+    ) -> ET.Element:
+        """Return the description of one image, which says where each plane is if it must."""
+        element, image = self._image(layout, number), layout.images[number]
+        if image.key in unordered:
+            element = copy.deepcopy(element)
+            planes = unordered[image.key]
+            _name_ifds(_pixels_of(element), image, planes, self._uuid(image.key))
+        return element
 
     def _root(self, layout: Layout) -> ET.Element:
         """Return the description without its images."""
@@ -130,7 +144,7 @@ class OmeXml:
     def _image(self, layout: Layout, number: int) -> ET.Element:
         image = layout.images[number]
         known = self._images.get((image.key, number))
-        if known is None or known[0] != image:
+        if known is None or not _same(known[0], image):
             self._describe_new(layout)
             known = self._images[image.key, number]
         return known[1]
@@ -140,7 +154,7 @@ class OmeXml:
         new = [
             (number, image)
             for number, image in enumerate(layout.images)
-            if self._images.get((image.key, number), (None,))[0] != image
+            if not _same(self._images.get((image.key, number), (None,))[0], image)
         ]
         models = [_image(layout, image, n, self._uuid(image.key)) for n, image in new]
         elements = ET.fromstring(_model(layout, models).to_xml()).findall(_tag("Image"))
@@ -237,6 +251,17 @@ def _channel(layout: Layout, image: ImageLayout, number: int, c: int, samples: i
         samples_per_pixel=samples,
         detector_settings=settings,
     )
+
+
+def _same(known: ImageLayout | None, image: ImageLayout) -> bool:
+    """Whether two layouts are equal; the order of the axes counts, which dicts do not compare."""
+    return known == image and known is not None and list(known.sizes) == list(image.sizes)
+
+
+def _pixels_of(image: ET.Element) -> ET.Element:
+    pixels = image.find(_tag("Pixels"))
+    assert pixels is not None
+    return pixels
 
 
 def _name_ifds(

@@ -128,7 +128,13 @@ class StackFile:
         self._tail_bytes = 0
         self._frame_bytes = frame_bytes
         self._file = BlockFile(path)
-        self.lay_out(around, planes)
+        try:
+            self.lay_out(around, planes)
+        except BaseException:
+            # there is no frame in it, and on a full disk its room is somebody's
+            self._file.close()
+            path.unlink(missing_ok=True)
+            raise
 
     def lay_out(self, around: TiffLayout, planes: int) -> None:
         """Lay the file out, or out anew for more planes."""

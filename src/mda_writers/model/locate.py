@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from useq import MDASequence
 
+    from mda_writers.model.series import FileOf
+
 Slot = tuple[ImageIndex, int | None]
 """What chooses an image: the event's part, and the camera where that has images of its own."""
 

@@ -1,0 +1,136 @@
+"""BigTIFF and OME-TIFF as a format: how the files of a recording begin, end, and are read."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+
+from mda_writers.formats.bigtiff import BigTiffArray
+from mda_writers.formats.compressed_tiff import CompressedTiffArray, is_compressed
+from mda_writers.formats.ome_xml import OmeXml
+from mda_writers.formats.tiff_ending import describe, end_laid_out, file_order, final_sizes
+from mda_writers.formats.tiff_layout import DATA_OFFSET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from mda_writers.model.layout import ImageLayout, Layout
+    from mda_writers.model.plane import PlaneInfo
+    from mda_writers.storage.write_pool import WritePool
+
+
+class BigTiffFormat:
+    """The files of one recording as BigTIFF or OME-TIFF: how they begin, and their final form.
+
+    Parameters
+    ----------
+    set_id : str
+        The recording's UUID.
+    ome : bool
+        Whether the files describe themselves with OME-XML.
+    compression : str or None
+        How to compress new files; see `CompressedTiffArray`.
+    """
+
+    name = "bigtiff"
+    final_sizes = staticmethod(final_sizes)
+
+    def __init__(self, set_id: str, ome: bool, compression: str | None = None) -> None:
+        self._xml = OmeXml(set_id) if ome else None
+        self._compression = compression
+
+    @classmethod
+    def of_header(cls, header: Mapping[str, Any]) -> BigTiffFormat:
+        """Return the format of the recording whose journal has this header."""
+        return cls(header["set_id"], ome=".ome.tif" in header["path"].lower())
+
+    def new_array(
+        self, path: Path, image: ImageLayout, layout: Layout, pool: WritePool
+    ) -> BigTiffArray | CompressedTiffArray:
+        """Begin the file of one image of the recording `layout`."""
+        if self._compression is not None:
+            return CompressedTiffArray(path, image, self._compression, self._xml is not None)
+        return BigTiffArray(path, image, pool, layout, self._xml)
+
+    def finish(
+        self,
+        folder: Path,
+        layout: Layout,
+        planes: Mapping[str, Sequence[PlaneInfo]],
+        planes_laid_out: Mapping[str, int],
+    ) -> None:
+        """Bring every file into its final form; arrays of a user's own are left alone."""
+        compressed = {i.key for i in layout.images if is_compressed(folder / i.file)}
+        ends = [
+            file_order(image, planes[image.key], image.growing or image.key in compressed)
+            for image in layout.images
+        ]
+        layout = replace(layout, images=tuple(image for image, _, _ in ends))
+        unordered = {image.key: found for image, found, in_order in ends if not in_order}
+        for image, found, in_order in ends:
+            path, laid_out = folder / image.file, planes_laid_out.get(image.key, 0)
+            if not laid_out:
+                continue
+            xml = None
+            if self._xml is not None:
+                xml = self._xml.for_image(layout, image.key, found, unordered)
+            if image.key not in compressed:
+                count = image.planes if in_order else len(found)
+                end_laid_out(path, image, layout, xml, count, laid_out)
+            elif xml is not None:
+                describe(path, xml)
+
+    def discard(self, path: Path) -> None:
+        """Remove a file that no frame came for."""
+        path.unlink(missing_ok=True)
+
+    def damage(self, path: Path, image: ImageLayout) -> str:
+        """Return what keeps a reader from finding the planes of a file; nothing if all is well."""
+        try:
+            if is_compressed(path):
+                return ""
+            with _complaints() as complaints, tifffile.TiffFile(path) as tif:
+                offsets = _plane_offsets(tif)
+        except Exception as error:  # whatever a damaged file makes tifffile do
+            return f"no readable TIFF ({type(error).__name__}: {error})"
+        if complaints:
+            return f"its directory is cut or altered ({complaints[0]})"
+        expected = DATA_OFFSET + np.arange(len(offsets)) * image.frame_bytes
+        if not np.array_equal(offsets, expected):
+            return "its directory is altered: a plane is not where it was written"
+        return ""
+
+    def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
+        """Return the pixels of one frame, found the way any reader of TIFF finds them."""
+        with tifffile.TiffFile(path) as tif:
+            return np.asarray(tif.pages[ours["ifd"]].asarray())
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collect what tifffile logs in the block: of a damaged file it reads what it can."""
+    found: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    logger = tifffile.logger()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def _plane_offsets(tif: tifffile.TiffFile) -> np.ndarray:
+    """Return where the directory of each plane says that its pixels begin."""
+    tif.pages.cache = False
+    tif.pages.useframes = True
+    tif.pages.set_keyframe(0)
+    return np.array([page.dataoffsets[0] for page in tif.pages], int)

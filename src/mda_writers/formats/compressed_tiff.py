@@ -1,0 +1,135 @@
+"""Compressed BigTIFF: planes of unknown length, one behind the other as they come.
+
+tifffile compresses and writes each plane with its IFD at once; what is in the file when the
+process dies can be read.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mda_writers.model.layout import ImageLayout
+
+CODECS = ("zlib", "zstd", "lzw", "lzma", "packbits")
+"""What `compression` may be: all lossless. All but zlib need the package imagecodecs."""
+
+
+def check_codec(compression: str) -> None:
+    """Try a codec out, so that it cannot fail at the first frame.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name here.
+    """
+    works = [codec for codec in CODECS if _works(codec)]
+    if compression not in works:
+        raise ValueError(
+            f"compression={compression!r} is none of those that work here: {', '.join(works)}. "
+            f"There are {', '.join(CODECS)}; all but zlib need `pip install imagecodecs`."
+        )
+
+
+def is_compressed(path: Path) -> bool:
+    """Return whether the planes of a TIFF are compressed."""
+    try:
+        with tifffile.TiffFile(path) as tif:
+            return tif.pages.first.compression != 1
+    except (OSError, tifffile.TiffFileError):
+        return False
+
+
+class CompressedTiffArray:
+    """One image as a compressed BigTIFF; ``array[index] = frame``.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which must not exist.
+    image : ImageLayout
+        What it will hold.
+    compression : str
+        One of `CODECS`.
+    ome : bool
+        Whether to leave a place for the OME-XML, which comes at the end.
+    """
+
+    planes = 1
+    """The file is begun, and has its final form to get."""
+
+    def __init__(self, path: Path, image: ImageLayout, compression: str, ome: bool) -> None:
+        self.path = path
+        self.image = image
+        self._compression = compression
+        self._ome = ome
+        self._slots: dict[tuple[int, ...], int] = {}
+        self._writer = tifffile.TiffWriter(path, bigtiff=True, byteorder="<")
+
+    def __setitem__(self, index: tuple[int, ...], frame: np.ndarray) -> None:
+        self._writer.write(
+            frame,
+            photometric="rgb" if frame.ndim == 3 else "minisblack",
+            compression=self._compression,
+            contiguous=False,
+            metadata=None,
+            description="OME" if self._ome and not self._slots else None,
+            software="mda-writers",
+        )
+        self._writer.filehandle.flush()
+        self._slots[tuple(index)] = len(self._slots)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        leading = len(self.image.sizes)
+        index = index if isinstance(index, tuple) else (index,)
+        slots = np.full(self._sizes(), -1)
+        for place, slot in list(self._slots.items()):
+            slots[place] = slot
+        chosen = np.asarray(slots[index[:leading]])
+        pixels = np.zeros((*chosen.shape, *self.image.frame_shape), self.image.dtype)
+        if chosen.size and chosen.max() >= 0:
+            with tifffile.TiffFile(self.path) as tif:
+                for at in map(tuple, np.argwhere(chosen >= 0)):
+                    pixels[at] = tif.pages[int(chosen[at])].asarray()
+        return pixels[(slice(None),) * chosen.ndim + tuple(index[leading:])]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of all axes; an image that grows tells those so far."""
+        return (*self._sizes(), *self.image.frame_shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Pixel type."""
+        return np.dtype(self.image.dtype)
+
+    def where(self, index: tuple[int, ...]) -> dict[str, Any]:
+        """Return where the frame of `index` lies in the file."""
+        return {"file": self.path.name, "ifd": self._slots[tuple(index)]}
+
+    def flush(self) -> None:
+        """Nothing is held back: every plane is written as it comes."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._writer.close()
+
+    def _sizes(self) -> tuple[int, ...]:
+        if not self.image.growing:
+            return tuple(self.image.sizes.values())
+        taken = [max(along) + 1 for along in zip(*list(self._slots), strict=True)]
+        return tuple(taken) or (0,) * len(self.image.sizes)
+
+
+def _works(codec: str) -> bool:
+    try:
+        tifffile.imwrite(io.BytesIO(), np.zeros((2, 2), np.uint8), compression=codec)
+    except (ValueError, ImportError, KeyError, TypeError, RuntimeError):
+        return False
+    return True
