@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mda_writers.formats.bigtiff import final_sizes
 from mda_writers.formats.ngff import (
     ZARR_FORMAT,
     Window,
@@ -26,6 +25,7 @@ from mda_writers.formats.ngff import (
     well_attributes,
     wells_of,
 )
+from mda_writers.formats.tiff_ending import final_sizes
 from mda_writers.formats.zarr_final import damage, finish_levels, levels_of
 from mda_writers.formats.zarr_image import ZarrImage, open_level, plane_places, read_frame
 from mda_writers.formats.zarr_options import ZarrOptions
@@ -156,7 +156,6 @@ def _images_in(group: Path) -> bool:
 def _windows(group: Path, image: ImageLayout, planes: Sequence[PlaneInfo]) -> dict[str, Window]:
     """Return what to show of each channel, from the frame in the middle of those it has."""
     labels = channel_labels(image)
-    array = open_level(group, levels_of(group)[-1])
     by_channel: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)
     for plane in planes:
         for place in plane_places(image, plane.place):
@@ -164,7 +163,10 @@ def _windows(group: Path, image: ImageLayout, planes: Sequence[PlaneInfo]) -> di
             by_channel[channel].append(place)
     windows = {}
     for channel, places in by_channel.items():
-        with suppress(Exception):  # a damaged chunk is no reason to leave the rest unfinished
+        # neither a damaged chunk nor an interpreter that exits (zarr-python reads nothing then)
+        # is a reason to leave the rest unfinished
+        with suppress(Exception):
+            array = open_level(group, levels_of(group)[-1])
             windows[labels[channel]] = contrast_window(np.asarray(array[places[len(places) // 2]]))
     return windows
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MISSING = np.iinfo(np.uint64).max
 """Offset and length of a chunk that is not there; it reads as the fill value."""
 
+CLAIM_BYTES = 128 << 10
+"""Room that is claimed at once for chunks whose number or length nobody knows."""
+
 _ENTRY = np.dtype("<u8")
 
 
@@ -61,6 +64,7 @@ class Shard:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = BlockFile(path)
         self.end = 0
+        self._claimed = 0
         self._data_bytes = data_bytes
         self._index = np.full((chunks, 2), MISSING, _ENTRY)
         if offsets is not None:
@@ -75,9 +79,19 @@ class Shard:
         self.publish()
 
     def append(self, nbytes: int) -> int:
-        """Return the offset of the next chunk."""
+        """Return the offset of the next chunk; its room is claimed with that of others.
+
+        Raises
+        ------
+        DiskFullError
+            If there is no room for it.
+        """
         offset = self.end
         self.end += nbytes
+        if self.end > self._claimed:
+            more = min(max(nbytes, CLAIM_BYTES), self._data_bytes - self._claimed)
+            self.file.claim(self._claimed, more)
+            self._claimed += more
         return offset
 
     def note(self, number: int, offset: int, nbytes: int) -> Shard:
