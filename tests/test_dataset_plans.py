@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mda_writers import BigTiffWriter, WriteError, open_dataset, record
+from mda_writers import (
+    BigTiffWriter,
+    CV2Writer,
+    OMEZarrWriter,
+    TiffSeriesWriter,
+    WriteError,
+    open_dataset,
+    record,
+)
 from plans import PLANS, REPEATING_PLANS, Plan, engine_for, expected_indices, expected_stamps
 from stamps import check_stamp
 
@@ -82,3 +90,34 @@ def test_every_frame_is_found_at_the_index_of_its_event(
             check_as_array(dataset)
         for index in dataset.missing:
             assert not dataset.has_image(**index)
+
+
+A_HANDFUL = {
+    "order_czgpt",
+    "ragged_in_everything",
+    "queue_growing_in_odd_order",
+    "two_cameras_on_ragged_positions",
+    "rgb_with_two_cameras",
+    "odd_frame_size",
+}
+
+
+@pytest.mark.parametrize("writer", ["ome-zarr 0.5", "ome-zarr 0.4", "zlib", "series", "video"])
+@pytest.mark.parametrize("plan", [plan for plan in PLANS if plan.name in A_HANDFUL], ids=str)
+def test_every_format_is_read_by_the_index_of_the_event(
+    plan: Plan, writer: str, core: CMMCorePlus, tmp_path: Path
+) -> None:
+    core.mda.set_engine(engine_for(plan, core))
+    made = {
+        "ome-zarr 0.5": lambda: OMEZarrWriter(tmp_path / "exp.ome.zarr", levels=2),
+        "ome-zarr 0.4": lambda: OMEZarrWriter(
+            tmp_path / "exp.zarr", ngff_version="0.4", compression="zstd"
+        ),
+        "zlib": lambda: BigTiffWriter(tmp_path / "exp.ome.tif", compression="zlib"),
+        "series": lambda: TiffSeriesWriter(tmp_path / "exp"),
+        "video": lambda: CV2Writer(tmp_path / "exp.mkv", fourcc="FFV1"),
+    }[writer]()
+    record(core, plan.events(), made, progress=False)
+    with open_dataset(made.path) as dataset:
+        check_all_frames(dataset, plan)
+        check_as_array(dataset)

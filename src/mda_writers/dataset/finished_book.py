@@ -45,6 +45,7 @@ class FinishedBook:
         self._runs: dict[str, Any] = content["runs"]
         self._slots: dict[str, np.ndarray] = {}
         self._sidecar = SidecarIndex(sidecar_path(path))
+        self.header = content
         self.format = str(content["format"])
         self.contents = Contents(
             layout=content["layout"],

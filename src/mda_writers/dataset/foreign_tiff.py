@@ -160,7 +160,7 @@ class ForeignTiff(StaticSource):
 
     def _page(self, number: int, series: Any, slot: int, shape: tuple[int, ...]) -> np.ndarray:
         if not self._paged(number):
-            return self._chunked(number, series, shape)[slot]
+            return np.asarray(self._chunked(number, series, shape)[slot])
         with self._lock:  # tifffile's file has one position for all threads
             page = series.pages[slot]
             end = max(

@@ -62,9 +62,9 @@ class JournalBook:
         self._line_at: dict[str, np.ndarray] = {}
         self._extent: dict[str, tuple[int, ...]] = {}
         self._told: dict[str, np.ndarray] = {}
-        self._header = self._read_header()
-        self.format = str(self._header.get("format"))
-        self._layout = self._validated(_LAYOUT, self._header.get("layout"))
+        self.header = self._read_header()
+        self.format = str(self.header.get("format"))
+        self._layout = self._validated(_LAYOUT, self.header.get("layout"))
         self.refresh()
 
     @property
@@ -72,8 +72,8 @@ class JournalBook:
         """What is known by now."""
         return Contents(
             layout=replace(self._layout, images=tuple(map(self._grown, self._images.values()))),
-            summary_metadata=self._header.get("summary_metadata") or {},
-            sequence=self._header.get("sequence"),
+            summary_metadata=self.header.get("summary_metadata") or {},
+            sequence=self.header.get("sequence"),
             complete=False,
         )
 
@@ -120,7 +120,7 @@ class JournalBook:
         except BlockingIOError:
             return True
         except OSError:  # no journal any more, no locks here, or not ours to write
-            return self._path.exists() and is_alive(self._header.get("process") or {})
+            return self._path.exists() and is_alive(self.header.get("process") or {})
         return False
 
     # ------------------------------------------------------------ lines

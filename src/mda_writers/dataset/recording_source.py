@@ -104,6 +104,10 @@ class RecordingSource:
             from mda_writers.dataset.tiff_planes import TiffPlanes
 
             return TiffPlanes(folder)
+        if name == "tiff-series":
+            from mda_writers.dataset.series_planes import SeriesPlanes
+
+            return SeriesPlanes(folder, self._book.header)
         if name == "ome-zarr":
             from mda_writers.dataset.zarr_planes import ZarrPlanes
 

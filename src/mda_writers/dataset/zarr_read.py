@@ -27,9 +27,9 @@ def read_box(
     slots : np.ndarray
         Which frames.
     """
-    places = np.stack(np.unravel_index(slots, tuple(sizes.values())), axis=1)
     if not sizes:
         return np.asarray(array[...]).reshape(len(slots), *array.shape[-2:])
+    places = np.stack(np.unravel_index(slots, tuple(sizes.values())), axis=1)
     first, last = places.min(axis=0), places.max(axis=0) + 1
     lengths = tuple(int(n) for n in last - first)
     whole_box = prod(lengths) == len(slots) and bool((np.diff(slots) > 0).all())

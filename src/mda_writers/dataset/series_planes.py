@@ -1,0 +1,62 @@
+"""The pixels of a file series: a TIFF file for every z-stack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.dataset.tiff_planes import TiffPlanes
+from mda_writers.formats.tiff_series import TiffSeriesFormat, split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mda_writers.model.layout import ImageLayout
+
+
+class SeriesPlanes:
+    """Reads planes by their place.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the recording is.
+    header : mapping
+        What the journal's first line says: how the files are named.
+    """
+
+    def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._format = TiffSeriesFormat.of_header(header)
+        self._files = TiffPlanes(folder)
+
+    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+        """Return the places, counted in the order of the axes."""
+        return np.where(numbers < 0, -1, np.arange(numbers.size).reshape(numbers.shape))
+
+    def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
+        """Return planes; a view of one file's map where they all lie in it, side by side."""
+        sizes = tuple(image.sizes.values())
+        places = [tuple(map(int, np.unravel_index(s, sizes))) if sizes else () for s in slots]
+        stacks, planes = zip(*(split(image, place) for place in places), strict=True)
+        if len(set(stacks)) == 1:
+            return self._read(image, stacks[0], np.array(planes))
+        frames = np.empty((len(slots), *image.frame_shape), image.dtype)
+        for stack in dict.fromkeys(stacks):
+            own = np.array([each == stack for each in stacks])
+            frames[own] = self._read(image, stack, np.array(planes)[own])
+        return frames
+
+    def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
+        """Return the full resolution: our TIFF files have no other."""
+        return [image.frame_shape]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._files.close()
+
+    def _read(self, image: ImageLayout, stack: tuple[int, int], planes: np.ndarray) -> np.ndarray:
+        path = self._format.path_of(self._folder / image.file, image, *stack)
+        return self._files.read_file(str(path.relative_to(self._folder)), image, planes)
