@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from mda_writers.model.frame import Frame
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.plane import PlaneInfo
+
+OPEN_READERS = 16
+"""Videos that are kept open while frames are read in the order in which they came."""
 
 
 class VideoArray:
@@ -179,7 +182,7 @@ class VideoFormat:
     new_pool = VideoPool
 
     def __init__(self) -> None:
-        self._reader: VideoReader | None = None
+        self._readers: OrderedDict[Path, VideoReader] = OrderedDict()
 
     @classmethod
     def of_header(cls, header: Mapping[str, Any]) -> VideoFormat:
@@ -227,10 +230,12 @@ class VideoFormat:
     def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
         """Return the pixels of one frame, as far as the video can tell what was given."""
         file = path.with_name(ours["file"])
-        if self._reader is None or self._reader.path != file:
-            # frames of one video follow one another: finding them anew each time would be slow
-            self._reader = VideoReader(file)
-        return self._reader.read(ours["frame"], original=True)
+        # kept open: finding a video's frames anew for each of them would be slow
+        reader = self._readers.pop(file, None) or VideoReader(file)
+        self._readers[file] = reader
+        if len(self._readers) > OPEN_READERS:
+            self._readers.popitem(last=False)[1].close()
+        return reader.read(ours["frame"], original=True)
 
 
 def _file_name(folder: Path, image: ImageLayout, channel: int) -> str:

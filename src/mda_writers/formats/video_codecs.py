@@ -98,7 +98,7 @@ CODECS = {
         Codec(
             "FFV1",
             "ffv1",
-            {"level": "3", "slicecrc": "1"},
+            {"level": "3", "slicecrc": "1", "slices": "12"},
             grey="gray",
             colour="bgr0",
             grey16="gray16le",

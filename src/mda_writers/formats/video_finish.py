@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mda_writers.errors import CorruptRecordingError, WriteError
+from mda_writers.errors import CorruptRecordingError, DiskFullError, WriteError
 from mda_writers.formats.video_container import CONTAINERS
 from mda_writers.formats.video_read import VideoReader, iter_packets
 from mda_writers.storage.atomic import replacing
@@ -18,12 +19,14 @@ _INDEX_BYTES_A_FRAME = 32
 """Room reserved in front of an MP4's frames for its index: size, time, place and key flag of a
 frame take less. In front, because players of a web page should not have to fetch the end first."""
 
+_logger = logging.getLogger("mda_writers")
+
 
 def finish_video(path: Path, numbers: Sequence[int]) -> dict[str, Any]:
     """Give a video its ordinary form, and return what is known of it.
 
     The frames are copied as they are encoded, into a file beside that takes the place of the first
-    once it has been read back.
+    once it has been read back. Without room for that, the first stays.
 
     Parameters
     ----------
@@ -35,19 +38,35 @@ def finish_video(path: Path, numbers: Sequence[int]) -> dict[str, Any]:
     Raises
     ------
     WriteError
-        If the file does not hold the frames that were written, or there is no room.
+        If the file does not hold the frames that were written.
     """
     if sorted(numbers) != list(range(len(numbers))):
         raise WriteError(f"{path}: the journal does not name its frames one after the other.")
+    about = _made_seekable(path, len(numbers))
+    if about is None:
+        _logger.warning(
+            "%s: there was no room for a second copy, so it keeps the form in which it was "
+            "recorded, which holds all frames and plays, but has no index. `ffmpeg -i … -c copy …` "
+            "makes one.",
+            path,
+        )
+        about = {"form": "fragments", **_read_back(path, path, len(numbers))}
+    return {"file": path.name, **about}
+
+
+def _made_seekable(path: Path, frames: int) -> dict[str, Any] | None:
+    """Give a video its index; None where there is no room for that."""
     try:
         with replacing(path) as stream:
-            copied = _remux(path, stream, reserve=_INDEX_BYTES_A_FRAME * (len(numbers) + 500))
+            copied = _remux(path, stream, reserve=_INDEX_BYTES_A_FRAME * (frames + 500))
             stream.flush()
-            about = _read_back(Path(stream.name), path, max(copied, len(numbers)))
+            return {"form": "ordinary", **_read_back(Path(stream.name), path, max(copied, frames))}
     except OSError as error:
-        # FFmpeg's errors are, too
-        raise explained(error, path) from error
-    return {"file": path.name, "frames": copied, **about}
+        # FFmpeg's errors are of that kind, too
+        wrapped = explained(error, path)
+        if isinstance(wrapped, DiskFullError):
+            return None
+        raise wrapped from error
 
 
 def _remux(path: Path, stream: IO[bytes], reserve: int) -> int:
@@ -55,7 +74,9 @@ def _remux(path: Path, stream: IO[bytes], reserve: int) -> int:
     import av
 
     name = CONTAINERS[path.suffix.lower()].name
-    options = {"moov_size": str(reserve)} if name == "mp4" else {}
+    options = {"fflags": "bitexact"}  # the same video twice is the same file twice
+    if name == "mp4":
+        options["moov_size"] = str(reserve)
     count = 0
     with av.open(str(path)) as source, av.open(stream, "w", format=name, options=options) as target:
         given = source.streams.video[0]
@@ -75,7 +96,7 @@ def _remux(path: Path, stream: IO[bytes], reserve: int) -> int:
 def _read_back(beside: Path, path: Path, frames: int) -> dict[str, Any]:
     """Return what the finished file says about itself, if it holds what it should."""
     with VideoReader(beside) as reader:
-        if len(reader) != frames:
+        if len(reader) < frames:
             raise WriteError(
                 f"{path}: {len(reader)} frames can be read back, {frames} were written. The file "
                 "is left as it is; what the journal names can be looked up there."
@@ -91,4 +112,4 @@ def _read_back(beside: Path, path: Path, frames: int) -> dict[str, Any]:
                 reader.read(number)
         except CorruptRecordingError as error:
             raise WriteError(f"{path}: {error}") from error
-        return reader.about
+        return {"frames": len(reader), **reader.about}

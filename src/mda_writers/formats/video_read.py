@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -150,8 +151,9 @@ class VideoReader:
 
     def _decoded(self, number: int) -> Any:
         """Return a frame as FFmpeg decoded it."""
-        key = max((k for k in self._keys if k <= number), default=0)
-        if not key <= self._next <= number and self._next != number:
+        before = bisect_right(self._keys, number)
+        key = self._keys[before - 1] if before else 0
+        if not key <= self._next <= number:
             self._go_to(key)
         for frame in self._decoding:
             self._next += 1
