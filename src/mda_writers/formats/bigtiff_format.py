@@ -92,24 +92,29 @@ class BigTiffFormat:
 
     def damage(self, path: Path, image: ImageLayout) -> str:
         """Return what keeps a reader from finding the planes of a file; nothing if all is well."""
-        try:
-            if is_compressed(path):
-                return ""
-            with _complaints() as complaints, tifffile.TiffFile(path) as tif:
-                offsets = _plane_offsets(tif)
-        except Exception as error:  # whatever a damaged file makes tifffile do
-            return f"no readable TIFF ({type(error).__name__}: {error})"
-        if complaints:
-            return f"its directory is cut or altered ({complaints[0]})"
-        expected = DATA_OFFSET + np.arange(len(offsets)) * image.frame_bytes
-        if not np.array_equal(offsets, expected):
-            return "its directory is altered: a plane is not where it was written"
-        return ""
+        return damage_of(path, image.frame_bytes)
 
     def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
         """Return the pixels of one frame, found the way any reader of TIFF finds them."""
         with tifffile.TiffFile(path) as tif:
             return np.asarray(tif.pages[ours["ifd"]].asarray())
+
+
+def damage_of(path: Path, frame_bytes: int) -> str:
+    """Return what keeps a reader from finding the planes of a file; nothing if all is well."""
+    try:
+        if is_compressed(path):
+            return ""
+        with _complaints() as complaints, tifffile.TiffFile(path) as tif:
+            offsets = _plane_offsets(tif)
+    except Exception as error:  # whatever a damaged file makes tifffile do
+        return f"no readable TIFF ({type(error).__name__}: {error})"
+    if complaints:
+        return f"its directory is cut or altered ({complaints[0]})"
+    expected = DATA_OFFSET + np.arange(len(offsets)) * frame_bytes
+    if not np.array_equal(offsets, expected):
+        return "its directory is altered: a plane is not where it was written"
+    return ""
 
 
 @contextmanager

@@ -128,13 +128,7 @@ class StackFile:
         self._tail_bytes = 0
         self._frame_bytes = frame_bytes
         self._file = BlockFile(path)
-        try:
-            self.lay_out(around, planes)
-        except BaseException:
-            # there is no frame in it, and on a full disk its room is somebody's
-            self._file.close()
-            path.unlink(missing_ok=True)
-            raise
+        self._make(around, planes)
 
     def lay_out(self, around: TiffLayout, planes: int) -> None:
         """Lay the file out, or out anew for more planes."""
@@ -145,6 +139,19 @@ class StackFile:
         self._file.patch(begin, bytes(self._tail_bytes))
         self._tail_bytes = len(around.tail)
         self.planes = planes
+
+    def _make(self, around: TiffLayout, planes: int) -> None:
+        """Make the file beside, so that one of its name is a whole TIFF at every moment."""
+        file, self._file = self._file, BlockFile(beside(self.path), direct=False)
+        try:
+            self.lay_out(around, planes)
+            self._file.close()
+            self._file.path.rename(self.path)
+        except BaseException:
+            self._file.close()
+            self._file.path.unlink(missing_ok=True)
+            raise
+        self._file = file
 
     def next_size(self, z: int) -> int:
         """Return how many planes to lay out for so that `z` is among them.
@@ -168,6 +175,11 @@ class StackFile:
         """Let go of the file."""
         self._file.close()
         pool.forget(self._file)
+
+
+def beside(path: Path) -> Path:
+    """Return the name under which a file is made that then becomes `path`."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 def planes_in(path: Path) -> int:
@@ -205,16 +217,16 @@ def cut(path: Path, around: TiffLayout, old_planes: int, frame_bytes: int) -> No
 
 
 def _cut_beside(path: Path, around: TiffLayout) -> None:
-    beside = path.with_name(f".{path.name}.tmp")
+    made = beside(path)
     try:
-        with path.open("rb") as old, beside.open("wb") as new:
+        with path.open("rb") as old, made.open("wb") as new:
             new.write(old.read(around.tail_offset))
             new.write(around.tail)
             new.seek(0)
             new.write(around.head)
             new.flush()
             os.fsync(new.fileno())
-        beside.replace(path)
+        made.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
         raise

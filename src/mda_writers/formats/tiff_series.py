@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from mda_writers.formats.bigtiff_format import damage_of
 from mda_writers.formats.stack_file import StackFile, StackKind, cut, planes_in
 from mda_writers.formats.tiff_ending import final_sizes
 from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout
@@ -88,6 +89,8 @@ class TiffSeriesFormat:
         Complete files are not touched; they may be elsewhere by now.
         """
         for image in layout.images:
+            for unfinished in (folder / image.file).glob(f".*{self._kind.suffix}.tmp"):
+                unfinished.unlink()  # a killed process was making it
             last: defaultdict[Stack, int] = defaultdict(int)
             for plane in planes[image.key]:
                 stack, z = split(image, plane.place)
@@ -103,10 +106,8 @@ class TiffSeriesFormat:
     def damage(self, path: Path, image: ImageLayout) -> str:
         """Return what keeps a reader from the files of an image; nothing if all is well."""
         for file in sorted(path.glob(f"*{self._kind.suffix}")):
-            try:
-                planes_in(file)
-            except Exception as error:  # whatever a damaged file makes tifffile do
-                return f"{file.name} is no readable TIFF ({type(error).__name__}: {error})"
+            if damage := damage_of(file, image.frame_bytes):
+                return f"{file.name}: {damage}"
         return ""
 
     def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
