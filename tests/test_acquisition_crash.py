@@ -53,7 +53,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def journal_lines(folder: Path, device: str) -> int:
     files = list(folder.glob(f"func/*_{device}.ome.tiff_frames.jsonl"))
-    return files[0].read_bytes().count(b'{"key":') if files else 0
+    return files[0].read_bytes().count(b'\n{"key":') if files else 0
 
 
 def read(folder: Path) -> dict:

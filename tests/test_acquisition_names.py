@@ -107,7 +107,9 @@ def test_names_of_any_policy_are_legal_and_apart(wanted: list[tuple[str, str]]) 
 @settings(deadline=None, max_examples=10)
 def test_devices_of_any_name_keep_their_own_frames(devices: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        with Acquisition(folder, subject=devices[0], session="1", task=devices[-1]) as acq:
+        with Acquisition(
+            folder, subject=f"a{devices[0]}", session=1, task=f"{devices[-1]}a"
+        ) as acq:
             for number, device in enumerate(devices):
                 writer = acq.writer(device, ".ome.tiff", own_loop=True)
                 writer.begin(4, 4, sizes={"p": 2, "t": 1})  # two positions: files named after them
@@ -197,7 +199,7 @@ def test_processes_that_begin_at_once_get_sessions_of_their_own(tmp_path: Path) 
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    children = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    children = [subprocess.Popen(command, **pipes) for _ in range(2)]
     paths: list[str] = []
     for child in children:
         assert child.stdin is not None
@@ -206,7 +208,7 @@ def test_processes_that_begin_at_once_get_sessions_of_their_own(tmp_path: Path) 
     for child in children:
         paths += child.communicate(timeout=60)[0].splitlines()
         assert child.returncode == 0
-    assert len(set(paths)) == 6
+    assert len(set(paths)) == 4
 
 
 def test_users_own_policy_decides_every_path(tmp_path: Path) -> None:

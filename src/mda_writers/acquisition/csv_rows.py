@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def csv_line(values: Iterable[Any]) -> bytes:
     """Return one row with its newline, in UTF-8."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([cell(value) for value in values])
+    # its default ends lines with CR LF (RFC 4180), and only so it quotes a text with a CR in it
+    csv.writer(text).writerow([cell(value) for value in values])
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 

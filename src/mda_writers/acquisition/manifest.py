@@ -13,6 +13,7 @@ from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_json
 from mda_writers.storage.atomic import replace_bytes
 from mda_writers.storage.lock import this_process
+from mda_writers.storage.space import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,9 +139,18 @@ class Manifest(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Replace the file at `path`, all or nothing."""
-        text = self.model_dump_json(indent=2)
-        replace_bytes(path, text.encode() + b"\n")
+        """Replace the file at `path`, all or nothing.
+
+        Raises
+        ------
+        WriteError
+            If the disk does not take it; the file is then what it was.
+        """
+        content = self.model_dump_json(indent=2).encode() + b"\n"
+        try:
+            replace_bytes(path, content)
+        except OSError as error:
+            raise explained(error, path, len(content)) from error
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

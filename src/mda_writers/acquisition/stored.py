@@ -136,6 +136,7 @@ class StoredAcquisition:
         for notes in self._files("notes"):
             try:
                 FileLock(notes).release()
+                return False
             except BlockingIOError:
                 return True
             except OSError:

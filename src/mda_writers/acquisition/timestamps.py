@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mda_writers.acquisition.csv_rows import csv_line
 from mda_writers.acquisition.moment import Moment
 from mda_writers.storage.atomic import replace_bytes
+from mda_writers.storage.space import explained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,10 @@ class Timestamps:
 
     def _write(self) -> None:
         rows = [csv_line(COLUMNS), *(_row(span) for span in self._spans)]
-        replace_bytes(self.path, b"".join(rows))
+        try:
+            replace_bytes(self.path, b"".join(rows))
+        except OSError as error:
+            raise explained(error, self.path) from error
 
 
 def _row(span: Span) -> bytes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import re
 from functools import cache
-from importlib import import_module, metadata
+from importlib import metadata
+
+from mda_writers._version import __version__
 
 PACKAGE = "mda-writers"
 
@@ -16,7 +18,7 @@ def versions() -> dict[str, str]:
     found = {
         "python": platform.python_version(),
         "system": platform.platform(),
-        PACKAGE: import_module("mda_writers").__version__,
+        PACKAGE: __version__,
     }
     for name in ("pymmcore", "mm-test-adapters", *_required()):
         try:

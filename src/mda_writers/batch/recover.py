@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,9 @@ def _locator(header: Mapping[str, Any], file_name: str) -> Locator:
     scope = Scope.from_summary(header.get("summary_metadata") or {})
     if header.get("sequence") is None:
         return Locator([], scope, file_name)
-    sequence = useq.MDASequence.model_validate(header["sequence"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # useq said what it thinks of the plan when it was made
+        sequence = useq.MDASequence.model_validate(header["sequence"])
     return Locator.of_sequence(sequence, scope, file_name)
 
 

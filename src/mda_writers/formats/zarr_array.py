@@ -10,6 +10,7 @@ import numpy as np
 
 from mda_writers.formats.zarr_shards import ChunkFile, Shard, compressed_room
 from mda_writers.formats.zarr_store import write_array, write_shape
+from mda_writers.storage.file_system import sync_file_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,8 +127,6 @@ class LaidOutArray(ZarrArray):
     that never came reads as zeros.
     """
 
-    claim = True
-
     def lay_out(self, claim: bool) -> None:
         """Make all shards; reserve their room on the disk, if `claim`."""
         for index in self.grid.shards(self.sizes):
@@ -152,6 +151,14 @@ class LaidOutArray(ZarrArray):
 
 class UnshardedArray(ZarrArray):
     """An array of Zarr v2: every chunk is a file, which gets its name when it is on the disk."""
+
+    def close(self) -> None:
+        """Return when everything would survive a power cut, and let go of the files."""
+        for file in self._files.values():
+            file.close()
+        if not sync_file_system(self.folder):
+            for file in self._files.values():
+                file.sync()
 
     def _put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
         tiles = np.ndindex(self.grid.tiles)

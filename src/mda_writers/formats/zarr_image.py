@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mda_writers.errors import FrameError
 from mda_writers.formats.ngff import ZARR_FORMAT, image_attributes
 from mda_writers.formats.pyramid import auto_levels, halve, level_sizes
 from mda_writers.formats.zarr_array import LaidOutArray, UnshardedArray, ZarrArray
@@ -57,6 +58,7 @@ class ZarrImage:
         self._options = options
         self._sizes = tuple(image.sizes.values())
         self._channels_described = image.sizes.get("c", 1)
+        _check_pixels(image)
         self._describe(image)
         self._levels = self._make_levels()
 
@@ -200,6 +202,14 @@ class ZarrImage:
         version = self._options.version
         attributes = image_attributes(self._layout, image, self._level_count(), version, {})
         write_group(self.folder, attributes, ZARR_FORMAT[version])
+
+
+def _check_pixels(image: ImageLayout) -> None:
+    if np.dtype(image.dtype).kind not in "biufc":
+        raise FrameError(
+            f"{image.name}: OME-Zarr cannot hold pixels of type {image.dtype}; it holds booleans, "
+            "integers, floats and complex numbers. Convert the frames first."
+        )
 
 
 def plane_places(image: ImageLayout, index: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -130,13 +130,15 @@ class ChunkFile:
         self.file.path.replace(self._path)
         self.file.path = self._path
 
-    def close(self) -> None:
-        """Return when everything would survive a power cut, and let go of the file."""
-        try:
-            if self.file.path == self._path:
-                self.file.sync()
-        finally:
+    def sync(self) -> None:
+        """Return when the chunk would survive a power cut."""
+        if self.file.path == self._path:
+            self.file.sync()
             self.file.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.file.close()
 
 
 def index_bytes(chunks: int) -> int:

@@ -45,7 +45,8 @@ class ImageLayout:
     frames_planned : int or None
         How many frames the plan holds for this image; None when unknown.
     position_um : tuple of float or None
-        The planned stage position ``(x, y, z)`` in µm, as far as the plan names it.
+        The planned stage position ``(x, y, z)`` of the first plane in µm, as far as the plan
+        names it.
     file : str
         The file's or folder's name, relative to the recording's folder.
     files : tuple of str

@@ -118,8 +118,20 @@ def _boxes(sequence: MDASequence) -> Iterator[PlannedImage]:
             name=image_name(index, getattr(position, "name", None)),
             sizes={axis: n for axis, n in sizes.items() if axis in AXES},
             channels=channels,
-            position_um=None if position is None else (position.x, position.y, position.z),
+            position_um=None
+            if position is None
+            else (position.x, position.y, _first_z_um(sequence, position.z)),
         )
+
+
+def _first_z_um(sequence: MDASequence, z_um: float | None) -> float | None:
+    """Return where the first plane of a position lies that is planned at `z_um`."""
+    if sequence.z_plan is None:
+        return z_um
+    first = next(iter(sequence.z_plan))
+    if not sequence.z_plan.is_relative:
+        return float(first)
+    return None if z_um is None else float(z_um + first)
 
 
 def _from_events(events: Iterable[MDAEvent], axis_order: Iterable[str]) -> Iterator[PlannedImage]:

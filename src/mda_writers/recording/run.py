@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from mda_writers._version import __version__
 from mda_writers.errors import WriteError
 from mda_writers.formats.image_files import ImageFiles
 from mda_writers.recording.array_sink import ArraySink
@@ -259,8 +260,6 @@ class Run:
             self._lock = None
 
     def _header(self) -> dict[str, Any]:
-        from mda_writers import __version__
-
         return {
             "format": self.fmt.name,
             "version": __version__,

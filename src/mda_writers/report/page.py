@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mda_writers._version import __version__
 from mda_writers.errors import WriteError
 from mda_writers.recording.stored import main_path
 from mda_writers.report.charts import drift_section, load_section, timing_section, values_section
@@ -153,7 +154,6 @@ def _hash(content: str) -> str:
 
 
 def _footer() -> Html:
-    from mda_writers import __version__
 
     now = datetime.now(UTC).astimezone().isoformat(" ", "seconds")
     return join([el("footer", f"Written by mda-writers {__version__} on {now}.")])

@@ -69,3 +69,7 @@ class BigTiffWriter(MDAWriter):
         return BigTiffFormat(
             set_id, ome=".ome.tif" in self.path.name.lower(), compression=self._compression
         )
+
+
+CustomWriter = BigTiffWriter
+"""The name under which scripts written for mesofield know it."""

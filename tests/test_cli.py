@@ -1,0 +1,121 @@
+"""The command line: what it prints, and the exit code that scripts go by."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mda_writers import BigTiffWriter
+from mda_writers.cli import app
+
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]  # type: ignore[union-attr]
+
+
+def run(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    writer = BigTiffWriter(tmp_path / "x.ome.tif")
+    writer.begin(40, 30, False, dtype="uint16", sizes={"t": 4, "c": 2}, channels=["DAPI", "FITC"])
+    for n in range(8):
+        writer.add_frame(np.full((30, 40), n, np.uint16))
+    writer.finish()
+    return tmp_path / "x.ome.tif"
+
+
+def test_demo_records_verifies_and_lists(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", "mda_writers", "demo", "--out", "out"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "demo.ome.tiff: all 90 frames read back as they were acquired" in done.stdout
+    assert "demo.ome.zarr: all 90 frames read back as they were acquired" in done.stdout
+    listed = {line.split()[1].rstrip("/") for line in done.stdout.splitlines() if "── " in line}
+    assert listed == {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_info_tells_axes_channels_and_state(recording: Path) -> None:
+    code, text = run("info", recording)
+    assert code == 0
+    for word in ("t 4, c 2, y 30, x 40", "uint16", "DAPI, FITC", "complete"):
+        assert word in text
+
+
+def test_verify_finds_one_flipped_bit(recording: Path) -> None:
+    assert run("verify", recording)[0] == 0
+    content = bytearray(recording.read_bytes())
+    content[4096 + 5 * 2400 + 7] ^= 1
+    recording.write_bytes(content)
+    code, text = run("verify", recording)
+    assert code == 1
+    assert "frame 5 (t=2, c=1)" in text
+
+
+def test_an_incomplete_recording_is_found(tmp_path: Path) -> None:
+    writer = BigTiffWriter(tmp_path / "x.tif")
+    writer.begin(40, 30, sizes={"t": 4})
+    writer.add_frame(np.zeros((30, 40), np.uint8))
+    writer.finish()
+    assert run("info", tmp_path / "x.tif")[0] == 1
+    assert run("verify", tmp_path / "x.tif")[0] == 1
+
+
+def test_recover_completes_what_was_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, numpy as np\n"
+        "from mda_writers import BigTiffWriter\n"
+        "writer = BigTiffWriter('x.ome.tif')\n"
+        "writer.begin(40, 30, sizes={'t': 9})\n"
+        "for n in range(5): writer.add_frame(np.full((30, 40), n, np.uint8))\n"
+        "writer.isel(t=4)\n"
+        "os._exit(9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    exit_code, text = run("recover", tmp_path / "x.ome.tif")
+    assert exit_code == 1  # recovered, and still not complete
+    assert "5 of 9 planned frames" in text
+    sidecar = json.loads((tmp_path / "x.ome.tif_frame_metadata.json").read_text())
+    assert len(sidecar["p0"]) == 5
+
+
+def test_report_writes_a_page(recording: Path) -> None:
+    code, text = run("report", recording, "-o", recording.parent / "page.html")
+    assert code == 0
+    assert "page.html" in text
+    assert "<html" in (recording.parent / "page.html").read_text()
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "recover", "report"])
+def test_what_is_not_there_is_told_in_a_sentence(command: str, tmp_path: Path) -> None:
+    code, text = run(command, tmp_path / "nothing.ome.tif")
+    assert code == 2
+    assert "nothing.ome.tif" in text.replace("\n", "")
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_a_help(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mda_writers", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "300", "TERM": "dumb"},
+    )
+    options = [line for line in done.stdout.splitlines() if "--" in line and "│" in line]
+    for line in options:
+        words = [word for word in line.strip("│ ").split("  ") if word.strip()]
+        assert len(words) >= 2, line
