@@ -146,7 +146,9 @@ class Manifest(BaseModel):
         WriteError
             If the disk does not take it; the file is then what it was.
         """
-        content = self.model_dump_json(indent=2).encode() + b"\n"
+        # not pydantic's own JSON: that refuses the lone surrogates that a name or an error may hold
+        plain = orjson.loads(to_json(self.model_dump()))
+        content = orjson.dumps(plain, option=orjson.OPT_INDENT_2) + b"\n"
         try:
             replace_bytes(path, content)
         except OSError as error:
