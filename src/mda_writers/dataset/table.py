@@ -28,7 +28,9 @@ def _rows(source: FrameSource, coordinates: Coordinates) -> Iterator[dict[str, A
         ours = frame.get("mda_writers", {})
         place = tuple(ours.get("place", ()))
         plain = {name: value for name, value in frame.items() if name != "mda_writers"}
-        yield {**coordinates.of(image, place), **_flat(plain), **_flat(ours, "mda_writers.")}
+        where = coordinates.of(image, place)
+        # a user's metadata may have names of axes, too; the coordinates come first, and count
+        yield {**where, **_flat(plain), **_flat(ours, "mda_writers."), **where}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
