@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import useq
+from pydantic import ValidationError
 
 from mda_writers.errors import WriteError
 from mda_writers.model.frame import Frame
@@ -137,12 +138,18 @@ def _locator(header: Mapping[str, Any], file_name: str) -> Locator:
     scope = Scope.from_summary(header.get("summary_metadata") or {})
     if header.get("sequence") is None:
         return Locator([], scope, file_name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # useq said what it thinks of the plan when it was made
-        sequence = useq.MDASequence.model_validate(header["sequence"])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # useq said what it thinks of the plan at its time
+            sequence = useq.MDASequence.model_validate(header["sequence"])
+    except ValidationError:
+        # written by another useq: the frames are worth more than the list of missing ones
+        return Locator([], scope, file_name)
     return Locator.of_sequence(sequence, scope, file_name)
 
 
 def _event(frame: Mapping[str, Any]) -> useq.MDAEvent | None:
-    event = frame.get("mda_event")
-    return None if event is None else useq.MDAEvent.model_validate(event)
+    try:
+        return useq.MDAEvent.model_validate(frame["mda_event"])
+    except (KeyError, ValidationError):
+        return None

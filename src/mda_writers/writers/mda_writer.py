@@ -545,7 +545,8 @@ class MDAWriter(OMETiffWriter):  # type: ignore[misc]
             magnification=scope.magnification,
             axis_order="".join(seq.axis_order),
         )
-        sequence = None if is_open_ended(seq) else seq.model_dump(mode="json", exclude_unset=True)
+        # not exclude_unset: that leaves out the type of an action, and useq could not read it back
+        sequence = None if is_open_ended(seq) else seq.model_dump(mode="json", exclude_none=True)
         about = {k: v for k, v in summary.items() if k != "mda_sequence"}
         return locator, layout, {"sequence": sequence, "summary_metadata": about}
 
