@@ -53,7 +53,7 @@ class ForeignTiff(StaticSource):
     def slots(self, key: str) -> np.ndarray:
         """Return the slot of every place; planes that an OME-TIFF leaves out are missing."""
         number, start, _ = self._where[key]
-        slots = super().slots(key) + start
+        slots = np.asarray(super().slots(key) + start)
         series = self._series[number]
         if series.dataoffset is None and self._paged(number):
             pages = series.pages

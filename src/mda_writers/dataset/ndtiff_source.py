@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import threading
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +51,8 @@ class NDTiffSource(StaticSource):
         self._path = path
         self._lock = threading.Lock()
         try:
-            self._data = NDTiffDataset(str(path))
+            with redirect_stdout(io.StringIO()):  # it tells of its progress
+                self._data = NDTiffDataset(str(path))
             self._frames = [dict(each) for each in self._data.get_image_coordinates_list()]
             self._describe()
         except Exception as error:  # whatever a damaged index makes of ndstorage
@@ -108,7 +111,8 @@ class NDTiffSource(StaticSource):
             pixel_size_um=pixel_size,
             z_step_um=_positive(summary.get("z-step_um")),
         )
-        self.contents = Contents(layout, summary, complete=True)
+        complete = all(slots.min(initial=0) >= 0 for slots in self._slots.values())
+        self.contents = Contents(layout, summary, complete=complete)
 
     def _outer(self, frame: dict[str, Any], tiles: list[tuple[int, int]]) -> dict[str, int]:
         index = {
