@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mda_writers.model.names import safe_name, split_suffix
+from mda_writers.storage.background import Background
 from mda_writers.storage.space import explained
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Files(Protocol):
 class _Open:
     """A projection that grows."""
 
-    key: str
+    image: ImageLayout
     channel: int | None
     pixels: np.ndarray
     frames_due: int | None
@@ -78,6 +79,8 @@ class ProjectionSink:
         self._locator = locator
         self._files = files
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._saving: dict[str, _Open] = {}
+        self._background = Background(f"mda-writers {folder.name}")
         self._names: dict[str, None] = {}
         self._spare: list[np.ndarray] = []
         self._lock = threading.Lock()
@@ -96,38 +99,36 @@ class ProjectionSink:
         if not (placed.saved or self._options.unsaved):
             return
         name = self._name(placed.place)
-        with self._lock:
-            projection = self._open.pop(name, None) or self._begin(name, placed.place)
-            if projection is None:
-                projection = self._first(name, placed)
-            else:
+        projection = self._open.get(name) or self._again(name, placed.place)
+        if projection is None:
+            projection = self._first(name, placed)
+        else:
+            with self._lock:
                 np.maximum(projection.pixels, placed.pixels, out=projection.pixels)
-            self._open[name] = projection
-            if projection.frames_due is not None:
-                projection.frames_due -= 1
-            if projection.frames_due == 0:
-                self._put_away(name)
-            while self._held() > HELD_BYTES:
-                self._put_away(next(iter(self._open)))
+        self._open.move_to_end(name)
+        if projection.frames_due is not None:
+            projection.frames_due -= 1
+        if projection.frames_due == 0:
+            self._put_away(name)
+        while self._held() > HELD_BYTES:
+            self._put_away(next(iter(self._open)))
 
     def flush(self) -> bool:
-        """Nothing is held back that anybody waits for."""
-        return True
+        """Return whether every projection that is due is in its file."""
+        return self._background.is_idle
 
     def close(self) -> None:
-        """Write every projection that is still open, whatever becomes of the others."""
-        errors = []
-        with self._lock:
+        """Write every projection that is still open."""
+        try:
             for name in list(self._open):
-                try:
-                    self._put_away(name)
-                except BaseException as error:
-                    errors.append(error)
-            self._spare.clear()
-        with suppress(OSError):  # there are files in it, as a rule
-            self.folder.rmdir()
-        if errors:
-            raise errors[0]
+                self._put_away(name)
+        finally:
+            try:
+                self._background.close()
+            finally:
+                self._spare.clear()
+                with suppress(OSError):  # there are files in it, as a rule
+                    self.folder.rmdir()
 
     def remove(self) -> None:
         """Take back the folder of a recording that could not begin."""
@@ -149,26 +150,30 @@ class ProjectionSink:
         index = dict(zip(image.sizes, place.index, strict=True))
         return projection_name(image.index, index, self._options.axes)
 
-    def _begin(self, name: str, place: Place) -> _Open | None:
+    def _again(self, name: str, place: Place) -> _Open | None:
         """Return the projection of that name if it was put away, else None."""
         if name not in self._names:
             return None
+        self._background.wait()
         stored = self._files.load(self.path(name))
         pixels = self._buffer(stored)
         np.copyto(pixels, stored)
-        return self._opened(place, pixels, None)
+        return self._opened(name, place, pixels, None)
 
     def _first(self, name: str, placed: PlacedFrame) -> _Open:
-        self._names[name] = None
         pixels = self._buffer(placed.pixels)
         np.copyto(pixels, placed.pixels)
-        return self._opened(placed.place, pixels, self._due(placed.place))
+        return self._opened(name, placed.place, pixels, self._due(placed.place))
 
-    def _opened(self, place: Place, pixels: np.ndarray, due: int | None) -> _Open:
+    def _opened(self, name: str, place: Place, pixels: np.ndarray, due: int | None) -> _Open:
         image = self._locator.image(place.key)
         index = dict(zip(image.sizes, place.index, strict=True))
         channel = None if "c" in self._options.axes else index.get("c", 0)
-        return _Open(place.key, channel, pixels, due)
+        projection = _Open(image, channel, pixels, due)
+        with self._lock:
+            self._open[name] = projection
+            self._names[name] = None
+        return projection
 
     def _due(self, place: Place) -> int | None:
         """Return how many frames make up a projection; None where the plan does not say."""
@@ -178,20 +183,27 @@ class ProjectionSink:
         return prod(image.sizes.get(axis, 1) for axis in self._options.axes)
 
     def _put_away(self, name: str) -> None:
-        projection = self._open[name]
-        image = self._locator.image(projection.key)
+        """Have a projection written, while the next frames are taken in."""
+        with self._lock:
+            projection = self._saving[name] = self._open.pop(name)
+        self._background.put(lambda: self._save(name, projection))
+
+    def _save(self, name: str, projection: _Open) -> None:
         path = self.path(name)
         try:
-            self._files.save(path, image, projection.channel, projection.pixels)
+            self._files.save(path, projection.image, projection.channel, projection.pixels)
         except OSError as error:
             raise explained(error, path, projection.pixels.nbytes) from error
-        del self._open[name]
-        self._spare = [projection.pixels]
+        with self._lock:
+            del self._saving[name]
+            self._spare = [*self._spare[-1:], projection.pixels]
 
     def _buffer(self, like: np.ndarray) -> np.ndarray:
         """Return memory for a projection: that of the last one, whose pages are there already."""
-        if self._spare and (self._spare[0].shape, self._spare[0].dtype) == (like.shape, like.dtype):
-            return self._spare.pop()
+        with self._lock:
+            spare = self._spare.pop() if self._spare else None
+        if spare is not None and (spare.shape, spare.dtype) == (like.shape, like.dtype):
+            return spare
         # mapped memory begins at a page: the file can be written round the page cache
         memory = mmap.mmap(-1, like.nbytes)
         return np.frombuffer(memory, like.dtype).reshape(like.shape)
@@ -209,11 +221,12 @@ class Projections(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         sink = self._sink
         with sink._lock:
-            if name in sink._open:
-                return sink._open[name].pixels.copy()
+            growing = sink._open.get(name) or sink._saving.get(name)
+            if growing is not None:
+                return growing.pixels.copy()
             if name not in sink._names:
                 raise KeyError(f"{name}; there are {', '.join(sink._names) or 'none yet'}.")
-            return sink._files.load(sink.path(name))
+        return sink._files.load(sink.path(name))
 
     def __iter__(self) -> Iterator[str]:
         with self._sink._lock:
