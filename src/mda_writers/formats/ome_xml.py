@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 import uuid
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from mda_writers.errors import FrameError
-from mda_writers.model.layout import Channel
+from mda_writers.model.layout import Channel, ImageLayout, Layout
 from mda_writers.model.plane import PLANES_DESCRIBED
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from ome_types import model as ome
 
-    from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.plane import PlaneInfo
 
 LINKED_FILES = 100
@@ -163,6 +163,16 @@ class OmeXml:
 
     def _uuid(self, key: str) -> str:
         return f"urn:uuid:{uuid.uuid5(uuid.UUID(self._set_id), key)}"
+
+
+@cache
+def make_ready() -> None:
+    """Import ome-types and have it learn its model: half a second, once in a process.
+
+    Called when a writer is made; when a sequence begins, the microscope is waiting.
+    """
+    image = ImageLayout("p0", "p0", {}, {"t": 1}, (1, 1), "uint8", (Channel("c"),))
+    OmeXml(str(uuid.UUID(int=0))).for_image(Layout(images=(image,)), image.key)
 
 
 def dimension_order(axes: Iterable[str]) -> str:

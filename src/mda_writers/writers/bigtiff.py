@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mda_writers.formats.bigtiff_format import BigTiffFormat
 from mda_writers.formats.compressed_tiff import check_codec
+from mda_writers.formats.ome_xml import make_ready
 from mda_writers.writers.mda_writer import MDAWriter
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class BigTiffWriter(MDAWriter):
             check_codec(compression)
         self._compression = compression
         super().__init__(filename, **options)
+        if self._is_ome():
+            make_ready()
 
     def new_array(self, position_key: str, dtype: np.dtype, sizes: dict[str, int]) -> Any:
         """Lay out the file of one image.
@@ -66,9 +69,10 @@ class BigTiffWriter(MDAWriter):
 
     def format(self, set_id: str) -> BigTiffFormat:
         """Return how the files of a recording begin, and get their final form."""
-        return BigTiffFormat(
-            set_id, ome=".ome.tif" in self.path.name.lower(), compression=self._compression
-        )
+        return BigTiffFormat(set_id, ome=self._is_ome(), compression=self._compression)
+
+    def _is_ome(self) -> bool:
+        return ".ome.tif" in self.path.name.lower()
 
 
 CustomWriter = BigTiffWriter
