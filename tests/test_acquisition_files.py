@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from mda_writers import Acquisition, DiskFullError
 from mda_writers.acquisition.csv_rows import csv_line, read_csv
 from mda_writers.acquisition.device_log import DeviceLog
-from mda_writers.acquisition.hashing import content_hash
 from mda_writers.acquisition.moment import Moment
+from mda_writers.storage.hashing import content_hash
 from promises.disk import fill, small_disk
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mda_writers.acquisition.hashing import content_hash
 from mda_writers.acquisition.manifest import FileEntry
+from mda_writers.storage.hashing import content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

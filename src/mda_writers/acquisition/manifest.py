@@ -8,9 +8,9 @@ import orjson
 from pydantic import BaseModel, Field, ValidationError
 
 from mda_writers.acquisition.moment import Moment
-from mda_writers.acquisition.versions import versions
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_json
+from mda_writers.model.versions import versions
 from mda_writers.storage.atomic import replace_bytes
 from mda_writers.storage.lock import this_process
 from mda_writers.storage.space import explained
@@ -42,7 +42,7 @@ class FileEntry(BaseModel):
     size_bytes : int or None
         Of a folder: that of its files. None while it grows.
     xxh3_128 : str or None
-        Hash of the content, of a folder as ``acquisition.hashing`` says; None until the end.
+        Hash of the content, of a folder as ``storage.hashing`` says; None until the end.
     """
 
     path: str
