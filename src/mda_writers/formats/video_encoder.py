@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 REAL_TICKS_PER_S = 90_000
 """Resolution of real presentation times, where the container lets us choose: MPEG's own clock."""
 
+SLICED_PIXELS = 16
+"""Height and width from which FFV1 can be cut into slices, which several cores encode."""
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -158,6 +161,8 @@ class Encoder:
         context = stream.codec_context
         context.time_base = 1 / picture.fps
         context.options = dict(codec.options)
+        if min(picture.padded) < SLICED_PIXELS:
+            context.options.pop("slices", None)
         context.gop_size = 1 if codec.intra else GOP_FRAMES
         context.max_b_frames = 0
         context.thread_type = "SLICE"  # threads that each take a frame would hold frames back

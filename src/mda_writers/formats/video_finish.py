@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from mda_writers.errors import CorruptRecordingError, DiskFullError, WriteError
 from mda_writers.formats.video_container import CONTAINERS
-from mda_writers.formats.video_read import VideoReader, iter_packets
+from mda_writers.formats.video_read import VideoReader, about_of, iter_packets, open_video
 from mda_writers.storage.atomic import replacing
 from mda_writers.storage.space import explained
 
@@ -59,8 +59,12 @@ def _made_seekable(path: Path, frames: int) -> dict[str, Any] | None:
     try:
         with replacing(path) as stream:
             copied = _remux(path, stream, reserve=_INDEX_BYTES_A_FRAME * (frames + 500))
+            if copied < frames:
+                raise _too_few(path, copied, frames)
             stream.flush()
             return {"form": "ordinary", **_read_back(Path(stream.name), path, max(copied, frames))}
+    except CorruptRecordingError as error:
+        raise _too_few(path, 0, frames) from error
     except OSError as error:
         # FFmpeg's errors are of that kind, too
         wrapped = explained(error, path)
@@ -78,15 +82,19 @@ def _remux(path: Path, stream: IO[bytes], reserve: int) -> int:
     if name == "mp4":
         options["moov_size"] = str(reserve)
     count = 0
-    with av.open(str(path)) as source, av.open(stream, "w", format=name, options=options) as target:
+    with open_video(path) as source, av.open(stream, "w", format=name, options=options) as target:
         given = source.streams.video[0]
         made = target.add_stream_from_template(given)
         made.time_base = given.time_base
+        if about_of(source).get("timing") == "constant":
+            made.codec_context.framerate = given.average_rate
         target.metadata.update(source.metadata)
         intra = given.codec_context.name in ("ffv1", "mjpeg")
         for packet in iter_packets(source, given):
             if intra:
                 packet.is_keyframe = True  # without an index, nothing says so
+            if packet.dts is None:  # none of our codecs shows frames in another order
+                packet.dts = packet.pts
             packet.stream = made
             target.mux(packet)
             count += 1
@@ -97,10 +105,7 @@ def _read_back(beside: Path, path: Path, frames: int) -> dict[str, Any]:
     """Return what the finished file says about itself, if it holds what it should."""
     with VideoReader(beside) as reader:
         if len(reader) < frames:
-            raise WriteError(
-                f"{path}: {len(reader)} frames can be read back, {frames} were written. The file "
-                "is left as it is; what the journal names can be looked up there."
-            )
+            raise _too_few(path, len(reader), frames)
         padded = tuple(reader.about.get("padded", reader.padded))
         if reader.padded != padded:
             raise WriteError(
@@ -113,3 +118,10 @@ def _read_back(beside: Path, path: Path, frames: int) -> dict[str, Any]:
         except CorruptRecordingError as error:
             raise WriteError(f"{path}: {error}") from error
         return {"frames": len(reader), **reader.about}
+
+
+def _too_few(path: Path, found: int, frames: int) -> WriteError:
+    return WriteError(
+        f"{path}: {found} frames can be read back, {frames} were written. The file is left as it "
+        "is; what the journal names can be looked up there."
+    )

@@ -114,16 +114,8 @@ class VideoReader:
     # ------------------------------------------------------------ helpers
 
     def _open(self) -> None:
-        import av
-
-        self._file: Any = None
-        try:
-            self._file = av.open(str(self.path))
-            self._stream = self._file.streams.video[0]
-        except (av.error.FFmpegError, IndexError) as error:
-            if self._file is not None:
-                self._file.close()
-            raise CorruptRecordingError(f"{self.path}: no video can be read ({error}).") from error
+        self._file = open_video(self.path)
+        self._stream = self._file.streams.video[0]
         # threads that each decode a frame would give the first one late
         self._stream.codec_context.thread_type = "SLICE"
         self._packets = iter_packets(self._file, self._stream)
@@ -132,22 +124,21 @@ class VideoReader:
 
     def _index_frames(self) -> None:
         """Note every frame's time, and which can be decoded without others."""
-        times, self._keys, self._numbers = [], [], {}
-        base = float(self._stream.time_base)
+        self._ticks: list[int] = []
+        self._keys: list[int] = []
         for number, packet in enumerate(self._packets):
-            time = packet.dts if packet.pts is None else packet.pts
-            times.append((time or 0) * base)
-            self._numbers[packet.dts] = number
+            self._ticks.append(_ticks_of(packet))
             if packet.is_keyframe:
                 self._keys.append(number)
-        self._ticks = {number: dts for dts, number in self._numbers.items()}
-        self.times_s = times
-        self._restart()
+        self._numbers = {ticks: number for number, ticks in enumerate(self._ticks)}
+        base = float(self._stream.time_base)
+        self.times_s = [ticks * base for ticks in self._ticks]
+        self._reopen()
+        self._decode_from(0)
 
-    def _restart(self) -> None:
+    def _reopen(self) -> None:
         self._file.close()
         self._open()
-        self._decoding = self._frames_from(0)
 
     def _decoded(self, number: int) -> Any:
         """Return a frame as FFmpeg decoded it."""
@@ -171,21 +162,22 @@ class VideoReader:
             self._file.seek(self._ticks[key], stream=self._stream, backward=True)
             self._stream.codec_context.flush_buffers()
             self._packets = iter_packets(self._file, self._stream)
-            first = next(self._packets, None)
-            if first is not None and self._numbers.get(first.dts) == key:
-                self._decoding = self._decode(first)
-                self._next = key
+            if self._decode_from(key):
                 return
-        # a file without an index: what comes before is passed over without being decoded
-        self._restart()
-        self._decoding = self._frames_from(key)
-        self._next = key
+        # a file without an index may not be sought in
+        self._reopen()
+        self._decode_from(key)
 
-    def _frames_from(self, key: int) -> Iterator[Any]:
-        for _ in range(key):
-            next(self._packets, None)
-        first = next(self._packets, None)
-        return iter(()) if first is None else self._decode(first)
+    def _decode_from(self, key: int) -> bool:
+        """Pass over what comes before a key frame; False if that has gone by already."""
+        for packet in self._packets:
+            number = self._numbers.get(_ticks_of(packet), key + 1)
+            if number > key:
+                return False
+            if number == key:
+                self._decoding, self._next = self._decode(packet), key
+                return True
+        return False
 
     def _decode(self, first: Any) -> Iterator[Any]:
         yield from first.decode()
@@ -197,6 +189,26 @@ class VideoReader:
         height, width = self.shape[:2]
         kind = _FORMATS[self.dtype.name, len(self.shape) == 3]
         return np.ascontiguousarray(frame.to_ndarray(format=kind)[:height, :width])
+
+
+def open_video(path: Path) -> Any:
+    """Return an open file that has a video stream.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If there is none in it.
+    """
+    import av
+
+    try:
+        file = av.open(str(path), "r")
+    except av.error.FFmpegError as error:
+        raise CorruptRecordingError(f"{path}: no video can be read ({error}).") from error
+    if not file.streams.video:
+        file.close()
+        raise CorruptRecordingError(f"{path}: no video can be read (there is none in it).")
+    return file
 
 
 def iter_packets(file: Any, stream: Any) -> Iterator[Any]:
@@ -212,6 +224,12 @@ def iter_packets(file: Any, stream: Any) -> Iterator[Any]:
             yield packet
     except av.error.FFmpegError:
         return  # a fragment that a crash cut off
+
+
+def _ticks_of(packet: Any) -> int:
+    """Return when a frame is shown, in the stream's units; AVI only knows when it is decoded."""
+    ticks = packet.dts if packet.pts is None else packet.pts
+    return int(ticks or 0)
 
 
 def about_of(file: Any) -> dict[str, Any]:
