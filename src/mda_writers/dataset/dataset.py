@@ -148,6 +148,11 @@ class Dataset:
         """The coordinates of every frame that is on disk."""
         return ImageCoordinates(self._source, self._coordinates)
 
+    @property
+    def source(self) -> FrameSource:
+        """Who reads the files: images, places and slots, for those who go through all frames."""
+        return self._source
+
     def summary(self) -> dict[str, str]:
         """Return the recording in a few words for people: what it holds, and what is missing."""
         from mda_writers.dataset.summary import summarized

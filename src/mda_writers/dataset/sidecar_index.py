@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import merge
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,14 +74,22 @@ class SidecarIndex:
 
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return every frame with the key of its image."""
-        for key, section in self._all().items():
-            for number in range(len(section.starts)):
-                yield key, self._parse(section, number)
+        for key in self._all():
+            yield from self._frames_of(key)
+
+    def frames_in_order(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return the same in the order in which they came, one frame an image in memory."""
+        return merge(*map(self._frames_of, self._all()), key=_number)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_sections": None}
 
     # ------------------------------------------------------------ helpers
+
+    def _frames_of(self, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        section = self._all()[key]
+        for number in range(len(section.starts)):
+            yield key, self._parse(section, number)
 
     def _all(self) -> dict[str, _Section]:
         if self._sections is None:
@@ -144,6 +153,10 @@ class SidecarIndex:
 
 def _place(frame: dict[str, Any]) -> tuple[int, ...]:
     return tuple(frame["mda_writers"]["place"])
+
+
+def _number(entry: tuple[str, dict[str, Any]]) -> int:
+    return int(entry[1]["mda_writers"]["number"])
 
 
 def _line_ends(path: Path) -> tuple[np.ndarray, np.ndarray]:
