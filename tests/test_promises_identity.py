@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 SHAPE = (16, 16)
 NUMBERS = st.integers(0, 3)
 MANY = settings(
-    max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 
 
@@ -210,7 +210,7 @@ def index_of(event: useq.MDAEvent, cam: int, cameras: int) -> dict[str, int]:
     return index if cameras == 1 else {**index, "cam": cam}
 
 
-@settings(MANY, max_examples=30)
+@settings(MANY, max_examples=20)
 @given(plans(), st.integers(1, 2), st.floats(0, 1))
 def test_recovered_plans_are_what_a_cancelled_run_is(
     sequence: useq.MDASequence, cameras: int, share: float

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
 FAILS_AT = 10
-HUNDRED = useq.MDASequence(time_plan={"interval": 0.002, "loops": 100})
+HUNDRED = useq.MDASequence(time_plan={"interval": 0.02, "loops": 100})
 
 
 class Healthy:

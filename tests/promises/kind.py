@@ -97,7 +97,8 @@ class BigTiff(Kind):
             assert tif.is_bigtiff and tif.is_ome
             assert tif.series
         tifffile.logger().removeHandler(handler)
-        assert not said, said
+        # a recording that ended in the middle has holes, and tifffile may say so
+        assert not [text for text in said if "missing" not in text], said
 
     def pixel_byte(self, folder: Path, ours: Mapping[str, Any], byte: int) -> tuple[Path, int]:
         return folder / ours["file"], ours["offset_bytes"] + byte
