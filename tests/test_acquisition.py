@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -15,14 +15,13 @@ import pytest
 import tifffile
 import useq
 import xxhash
+from pymmcore_plus import CMMCorePlus
 
+from conftest import MM_CONFIGS, let_go
 from engine import EngineError, StampedEngine
 from mda_writers import Acquisition, BigTiffWriter, WriteError
 from mda_writers.errors import CorruptRecordingError, FrameError
 from promises.doubles import DoubleError, failing, failing_to_begin
-
-if TYPE_CHECKING:
-    from pymmcore_plus import CMMCorePlus
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -400,6 +399,32 @@ def test_camera_with_its_own_loop_is_never_fed_by_the_microscope(
         assert report.complete
         eye.add_frame(np.ones((4, 4), np.uint8))
         assert eye.finish().complete
+
+
+def test_two_microscopes_record_at_once_and_never_share_a_writer(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    other = CMMCorePlus()
+    other.loadSystemConfiguration(MM_CONFIGS / "demo.cfg")
+    running, go_on = threading.Event(), threading.Event()
+    core.mda.set_engine(StampedEngine(core, on_frame=lambda n: running.set() or go_on.wait(20)))
+    other.mda.set_engine(StampedEngine(other))
+    with Acquisition(tmp_path, **NAMES) as acq:
+        left, right = (acq.writer(device, ".ome.tiff") for device in ("left", "right"))
+        run = threading.Thread(
+            target=acq.record, args=(core, loops(5), left), kwargs={"progress": False}
+        )
+        run.start()
+        assert running.wait(20)
+        with pytest.raises(ValueError, match="left is recording already"):
+            acq.record(other, loops(5), progress=False)
+        (report,) = acq.record(other, loops(4), right, progress=False)
+        go_on.set()
+        run.join()
+    let_go(other)
+    assert report.complete and report.frames_written == 4
+    assert read(acq)["complete"]
+    assert producer(read(acq), "left")["recordings"][0]["frames_written"] == 5
 
 
 def test_writer_of_elsewhere_is_refused(core: CMMCorePlus, tmp_path: Path) -> None:

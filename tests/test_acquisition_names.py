@@ -234,3 +234,12 @@ def test_file_name_leaves_room_for_what_is_written_beside_it(tmp_path: Path) -> 
         writer.add_frame(np.zeros((4, 4), np.uint8))
     assert orjson.loads(acq.manifest_path.read_bytes())["complete"]
     assert orjson.loads(acq.manifest_path.read_bytes())["session"]["subject"] == "鼠" * 99
+
+
+@pytest.mark.parametrize(
+    ("given_name", "value"),
+    [("M_01", "M-01"), ("con", "con"), ("a/b?", "a-b-"), (" x. ", "x"), ("...", "-"), ("鼠", "鼠")],
+)
+def test_subject_becomes_a_value_that_is_legal_in_a_name(given_name: str, value: str) -> None:
+    path = BidsPaths()(SessionInfo(given_name, "1", "t", STARTED), "d", ".tif", "func")
+    assert path.parts[1] == f"sub-{value}"

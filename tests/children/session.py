@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -31,6 +32,8 @@ def camera_loop(acq: Acquisition, stop: threading.Event) -> None:
 
 
 def main(root: str, how: str) -> None:
+    if sys.platform == "win32":  # the only signal that reaches one child and not its parent
+        signal.signal(signal.SIGBREAK, signal.default_int_handler)
     core = CMMCorePlus()
     core.loadSystemConfiguration(MM_CONFIGS / "demo.cfg")
     core.setROI(0, 0, 64, 64)

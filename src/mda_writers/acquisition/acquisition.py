@@ -181,9 +181,13 @@ class Acquisition:
         with self._running.running(core):
             self._check_open()  # not before: from here on, the end of the session waits for us
             chosen = self._chosen(writers)
-            self.save_configuration(core, sequence)
-            with self._book.remembering():
-                record(core, sequence, [p.writer for p in chosen], progress=progress)
+            try:
+                self.save_configuration(core, sequence)
+                with self._book.remembering():
+                    record(core, sequence, [p.writer for p in chosen], progress=progress)
+            finally:
+                for producer in chosen:
+                    producer.is_taken = False
         return [producer.result() for producer in chosen]
 
     def log(self, device: str, payload: Any, *, device_time: Any = None) -> None:
@@ -304,25 +308,29 @@ class Acquisition:
             raise WriteError(f"{self.folder}: the session is closed. Begin another Acquisition.")
 
     def _chosen(self, writers: MDAWriter | Iterable[MDAWriter] | None) -> list[WriterProducer]:
-        """Return the producers that a run is saved by."""
+        """Take the producers that a run is saved by, so that no other run is given them."""
         with self._lock:
-            known = {id(producer.writer): producer for producer in self._writers}
-        if writers is None:
-            chosen = [producer for producer in known.values() if not producer.own_loop]
-        else:
-            each = [writers] if isinstance(writers, MDAWriter) else list(writers)
-            if any(id(writer) not in known for writer in each):
-                raise ValueError("record: every writer must be one that acq.writer() returned.")
-            chosen = [known[id(writer)] for writer in each]
-        if not chosen:
-            raise ValueError('record: no writer. Call acq.writer("camera", ".ome.tiff") before.')
-        busy = [producer.device for producer in chosen if producer.is_recording]
-        if busy:
-            raise ValueError(
-                f"record: {', '.join(busy)} is recording already. Give own_loop=True to a writer "
-                "whose camera has a loop of its own, or pass writers=."
-            )
+            chosen = self._asked_for(writers)
+            if not chosen:
+                raise ValueError('record: no writer. Call acq.writer("camera", ".ome.tiff") first.')
+            busy = [p.device for p in chosen if p.is_recording or p.is_taken]
+            if busy:
+                raise ValueError(
+                    f"record: {', '.join(busy)} is recording already. Give own_loop=True to a "
+                    "writer whose camera has a loop of its own, or pass writers=."
+                )
+            for producer in chosen:
+                producer.is_taken = True
         return chosen
+
+    def _asked_for(self, writers: MDAWriter | Iterable[MDAWriter] | None) -> list[WriterProducer]:
+        if writers is None:
+            return [producer for producer in self._writers if not producer.own_loop]
+        known = {id(producer.writer): producer for producer in self._writers}
+        each = [writers] if isinstance(writers, MDAWriter) else list(writers)
+        if any(id(writer) not in known for writer in each):
+            raise ValueError("record: every writer must be one that acq.writer() returned.")
+        return [known[id(writer)] for writer in each]
 
     def _new_log(self, device: str, now: Moment) -> LogProducer:
         with self._lock:

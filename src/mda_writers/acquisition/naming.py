@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
 
-from mda_writers.model.names import safe_name
+from mda_writers.model.names import fold, safe_name
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,9 +82,11 @@ class BidsPaths:
 
 
 def _value(text: str) -> str:
-    """Return `text` as a value of an entity."""
-    encoded = unicodedata.normalize("NFC", text).encode(errors="ignore")
-    return safe_name(encoded[:VALUE_BYTES].decode(errors="ignore")).replace("_", "-")
+    """Return `text` as a value of an entity: legal behind ``sub-``, and without an underscore."""
+    encoded = unicodedata.normalize("NFC", text).strip(" .").encode(errors="ignore")
+    # the x: "con" is no name for a file, and a fine one for a subject
+    value = safe_name("x" + encoded[:VALUE_BYTES].decode(errors="ignore"))[1:] or "-"
+    return "".join("-" if "_" in fold(letter) else letter for letter in value)
 
 
 def _number(text: str) -> str:

@@ -52,6 +52,7 @@ class WriterProducer:
         self.own_loop = own_loop
         self.report: RecordingReport | None = None
         self.is_recording = False
+        self.is_taken = False  # by a run that is about to begin, or goes on
         self._data_type = data_type
         self._timestamps = timestamps
         self._changed = changed
