@@ -54,6 +54,9 @@ class VerifyResult:
         Frames on record, each read back.
     bytes_read : int
         Bytes of their pixels.
+    frames_lossy : int
+        Frames that were found and decoded, and not compared: a lossy video does not keep them
+        bit for bit.
     frames_faulty : int
         Frames that are not what was written.
     faults : list of FrameFault
@@ -71,6 +74,7 @@ class VerifyResult:
     interrupted: bool
     frames_checked: int = 0
     bytes_read: int = 0
+    frames_lossy: int = 0
     frames_faulty: int = 0
     faults: list[FrameFault] = field(default_factory=list)
     files_missing: list[str] = field(default_factory=list)
@@ -146,6 +150,7 @@ def _check_frame(reader: _Reader, key: str, frame: Mapping[str, Any], result: Ve
         return
     result.bytes_read += pixels.nbytes
     if ours.get("lossy"):  # what can be read is all that was promised
+        result.frames_lossy += 1
         return
     if xxhash.xxh3_64_hexdigest(pixels.data) != ours["xxh3_64"]:
         _note_fault(result, key, ours, "its pixels differ from those that were written")
