@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,9 @@ import numpy as np
 import useq
 from pydantic import ValidationError
 
+from mda_writers.batch.stored_plan import locator_of
 from mda_writers.errors import WriteError
 from mda_writers.model.frame import Frame
-from mda_writers.model.locate import Locator
-from mda_writers.model.scope import Scope
 from mda_writers.recording.finalize import finish_files
 from mda_writers.recording.formats_table import format_of
 from mda_writers.recording.reporting import Tally, build_report, write_report
@@ -22,11 +20,11 @@ from mda_writers.recording.stored import StoredRecording, main_path
 from mda_writers.sinks.journal import Journal
 from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path, write_sidecar
 from mda_writers.storage.lock import FileLock, is_alive
-from mda_writers.writers.direct import DirectPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mda_writers.model.locate import Locator
     from mda_writers.model.report import RecordingReport
 
 INTERRUPTED = "The program ended before the recording did; its files were completed afterwards."
@@ -104,7 +102,7 @@ def _complete(main: Path) -> RecordingReport:
 
 def _counted(journal: Journal, file_name: str) -> tuple[Locator, Tally]:
     """Go through the frames as they came: what they fill of the plan, and when they came."""
-    locator = _locator(journal.header, file_name)
+    locator = locator_of(journal.header, file_name)
     tally = Tally(error=INTERRUPTED)
     times: list[float] = []
     for key, frame in journal.frames():
@@ -124,28 +122,6 @@ def _counted(journal: Journal, file_name: str) -> tuple[Locator, Tally]:
     tally.intervals_s.extend(later - before for before, later in pairwise(times))
     tally.seconds = times[-1] - times[0] if times else 0.0
     return locator, tally
-
-
-def _locator(header: Mapping[str, Any], file_name: str) -> Locator:
-    """Return the locator that the recording began with."""
-    direct = header.get("direct")
-    if direct is not None:
-        names = tuple(direct["channels"])
-        plan = DirectPlan(
-            1, 1, None, None, direct["sizes"], names, None, None, None, direct["camera"]
-        )
-        return plan.locator(file_name)
-    scope = Scope.from_summary(header.get("summary_metadata") or {})
-    if header.get("sequence") is None:
-        return Locator([], scope, file_name)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # useq said what it thinks of the plan at its time
-            sequence = useq.MDASequence.model_validate(header["sequence"])
-    except ValidationError:
-        # written by another useq: the frames are worth more than the list of missing ones
-        return Locator([], scope, file_name)
-    return Locator.of_sequence(sequence, scope, file_name)
 
 
 def _event(frame: Mapping[str, Any]) -> useq.MDAEvent | None:
