@@ -23,7 +23,7 @@ from mda_writers import (
     save_config_frames,
 )
 from mda_writers.writers import array_blocks
-from mda_writers.writers import save_array as save_array_module
+from promises.disk import small_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -243,13 +243,12 @@ def test_an_array_that_fails_leaves_what_was_there(name: str, tmp_path: Path) ->
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_full_disk_is_told_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(save_array_module, "free_bytes", lambda path: 1000)
-    with pytest.raises(DiskFullError, match=r"1\.0 MB needed"):
-        save_array(tmp_path / "a.ome.tif", noise(16, 20), axes="YX")
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("name", ["a.ome.tif", "a.ome.zarr"])
+def test_a_full_disk_is_told_and_nothing_is_left(name: str, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        with pytest.raises(DiskFullError, match=r"MB free, 10\.5 MB needed. Nothing was written"):
+            save_array(disk / "new" / name, noise(8, 768, 768), axes="TYX")
+        assert list(disk.iterdir()) == []
 
 
 KILLED = """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +13,28 @@ import pytest
 import tifffile
 
 from engine import StampedEngine
-from mda_writers import BigTiffWriter, WriteError, record
-from plans import PLANS, Plan, engine_for, expected_indices, expected_stamps, seq
+from mda_writers import (
+    BigTiffWriter,
+    CV2Writer,
+    OMEZarrWriter,
+    TiffSeriesWriter,
+    WriteError,
+    open_dataset,
+    record,
+    recover,
+    verify,
+)
+from plans import (
+    PLANS,
+    POSITIONS,
+    STACK,
+    TIME,
+    Plan,
+    engine_for,
+    expected_indices,
+    expected_stamps,
+    seq,
+)
 from stamps import check_stamp, stamp
 
 if TYPE_CHECKING:
@@ -200,3 +223,85 @@ def test_flags_that_do_not_fit_the_plan_are_refused_before_anything_is_written(
 def test_flags_that_are_none_are_refused(wrong: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="save_frame takes"):
         BigTiffWriter(tmp_path / "exp.tif", save_frame=wrong)
+
+
+WRITERS = [
+    (BigTiffWriter, "exp.ome.tif", {}),
+    (OMEZarrWriter, "exp.ome.zarr", {}),
+    (OMEZarrWriter, "exp.zarr", {"compression": "blosc-lz4", "levels": 2}),
+    (CV2Writer, "exp.mkv", {"fourcc": "FFV1"}),
+    (TiffSeriesWriter, "exp", {}),
+]
+
+
+@pytest.mark.parametrize("planned", [True, False], ids=["planned", "open"])
+@pytest.mark.parametrize(("kind", "name", "options"), WRITERS, ids=lambda value: str(value))
+def test_every_writer_chooses_and_projects(
+    kind: Any, name: str, options: dict[str, Any], planned: bool, core: CMMCorePlus, tmp_path: Path
+) -> None:
+    core.mda.set_engine(StampedEngine(core, dtype="uint8"))
+    sequence = seq(stage_positions=POSITIONS, time_plan=TIME, channels=["DAPI"], z_plan=STACK)
+    writer = kind(
+        tmp_path / name,
+        save_frame=lambda event, meta: event.index["t"] != 1 and event.index["z"] != 2,
+        max_projection=True,
+        **options,
+    )
+    events = sequence if planned else list(sequence)
+    (report,) = record(core, events, [writer], progress=False)
+    counts = (report.frames_written, report.not_saved, report.frames_missing)
+    assert (counts, report.complete) == ((8, 10, 0), True)
+    assert verify(report.path, progress=False).frames_checked == 8
+    dataset = open_dataset(report.path)
+    for index in ({"p": p, "t": t, "c": 0, "z": z} for p, t, z in np.ndindex(2, 3, 3)):
+        kept = index["t"] != 1 and index["z"] != 2
+        assert dataset.has_image(**index) is kept
+        if kept:
+            check_stamp(dataset.read_image(**index), index)
+    for p, t in ((0, 0), (0, 2), (1, 0), (1, 2)):
+        frames = [stamp({"p": p, "t": t, "c": 0, "z": z}, (32, 32), "uint8") for z in range(2)]
+        found = writer.projections[f"P{p:04d}_CH00_{t:06d}"]
+        np.testing.assert_array_equal(found, np.max(frames, axis=0))
+    assert len(writer.projections) == 4
+
+
+KILLED = """
+import sys, time, numpy as np
+from mda_writers import BigTiffWriter
+writer = BigTiffWriter(
+    sys.argv[1], save_frame=lambda e, m: e.index["z"] % 2 == 0, max_projection=True
+)
+writer.begin(64, 64, False, dtype="uint16", sizes={"t": 500, "z": 4})
+rng = np.random.default_rng(0)
+for n in range(2000):
+    writer.add_frame(rng.integers(0, 9999, (64, 64), np.uint16))
+    time.sleep(0.001)
+    if n == 10:
+        print("going", flush=True)
+"""
+
+
+def test_a_killed_run_tells_written_unsaved_and_missing_frames_apart(tmp_path: Path) -> None:
+    path = tmp_path / "exp.ome.tif"
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    time.sleep(0.4)
+    child.kill()
+    child.communicate()
+    report = recover(path)
+    assert not report.complete
+    assert report.not_saved > 5 and report.frames_written > 5
+    assert report.frames_received == report.frames_written + report.not_saved
+    assert report.frames_missing == 2000 - report.frames_received
+    rng = np.random.default_rng(0)
+    frames = np.array([rng.integers(0, 9999, (64, 64), np.uint16) for _ in range(2000)])
+    for entry in entries(path):
+        if entry.get("saved", True):
+            np.testing.assert_array_equal(pixels_of(path, entry), frames[entry["number"]])
+    projections = list((tmp_path / "exp_projections").glob("P*.ome.tiff"))
+    assert projections
+    for file in projections:  # each is whole
+        t = int(file.name.split("_")[2][:6])
+        expected = frames[4 * t : 4 * t + 4 : 2].max(axis=0)
+        np.testing.assert_array_equal(tifffile.imread(file), expected)

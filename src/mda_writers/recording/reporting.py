@@ -12,6 +12,7 @@ import orjson
 
 from mda_writers.model.encode import to_json
 from mda_writers.model.report import MISSING_LISTED, RecordingReport
+from mda_writers.sinks.seal import sealed
 from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
 from mda_writers.storage.atomic import replace_bytes
 
@@ -125,7 +126,7 @@ def write_report(
     }
     if extra_metadata:
         content["extra_metadata"] = dict(extra_metadata)
-    replace_bytes(recording_path(path), to_json(content) + b"\n")
+    replace_bytes(recording_path(path), sealed(to_json(content)) + b"\n")
 
 
 def read_recording(path: Path) -> dict[str, Any]:
@@ -157,7 +158,7 @@ def _event_key(index: Mapping[str, int]) -> IndexKey:
 def _existing(path: Path, finished: Finished) -> list[str]:
     files = [path.parent / file for image in finished.layout.images for file in image.all_files]
     if "projections" in finished.header:
-        files += sorted((path.parent / finished.header["projections"]).glob("*"))
+        files += sorted((path.parent / finished.header["projections"]).glob("P*"))
     files += [sidecar_path(path), recording_path(path)]
     # the sidecar has taken over by the time anybody reads this
     if not sidecar_path(path).exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,7 +53,6 @@ class _Open:
     image: ImageLayout
     channel: int | None
     pixels: np.ndarray
-    frames_due: int | None
 
 
 class ProjectionSink:
@@ -80,6 +79,7 @@ class ProjectionSink:
         self._files = files
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._saving: dict[str, _Open] = {}
+        self._came = Counter[str]()
         self._background = Background(f"mda-writers {folder.name}")
         self._names: dict[str, None] = {}
         self._spare: list[np.ndarray] = []
@@ -95,20 +95,11 @@ class ProjectionSink:
                 self._files.check(image)
 
     def write(self, placed: PlacedFrame) -> None:
-        """Take in one frame."""
-        if not (placed.saved or self._options.unsaved):
-            return
+        """Take in one frame; put the projection away when all of its frames came."""
         name = self._name(placed.place)
-        projection = self._open.get(name) or self._again(name, placed.place)
-        if projection is None:
-            projection = self._first(name, placed)
-        else:
-            with self._lock:
-                np.maximum(projection.pixels, placed.pixels, out=projection.pixels)
-        self._open.move_to_end(name)
-        if projection.frames_due is not None:
-            projection.frames_due -= 1
-        if projection.frames_due == 0:
+        if placed.saved or self._options.unsaved:
+            self._take(name, placed)
+        if self._is_last(name, placed.place) and name in self._open:
             self._put_away(name)
         while self._held() > HELD_BYTES:
             self._put_away(next(iter(self._open)))
@@ -137,13 +128,22 @@ class ProjectionSink:
 
     def files(self) -> list[Path]:
         """Return the files written so far."""
-        return sorted(self.folder.glob("*")) if self.folder.exists() else []
+        return sorted(self.folder.glob("P*")) if self.folder.exists() else []
 
     def path(self, name: str) -> Path:
         """Return the file of a projection."""
         return self.folder / f"{name}{SUFFIX}"
 
     # ------------------------------------------------------------ helpers
+
+    def _take(self, name: str, placed: PlacedFrame) -> None:
+        projection = self._open.get(name) or self._again(name, placed.place)
+        if projection is None:
+            projection = self._first(name, placed)
+        else:
+            with self._lock:
+                np.maximum(projection.pixels, placed.pixels, out=projection.pixels)
+        self._open.move_to_end(name)
 
     def _name(self, place: Place) -> str:
         image = self._locator.image(place.key)
@@ -158,29 +158,33 @@ class ProjectionSink:
         stored = self._files.load(self.path(name))
         pixels = self._buffer(stored)
         np.copyto(pixels, stored)
-        return self._opened(name, place, pixels, None)
+        return self._opened(name, place, pixels)
 
     def _first(self, name: str, placed: PlacedFrame) -> _Open:
         pixels = self._buffer(placed.pixels)
         np.copyto(pixels, placed.pixels)
-        return self._opened(name, placed.place, pixels, self._due(placed.place))
+        return self._opened(name, placed.place, pixels)
 
-    def _opened(self, name: str, place: Place, pixels: np.ndarray, due: int | None) -> _Open:
+    def _opened(self, name: str, place: Place, pixels: np.ndarray) -> _Open:
         image = self._locator.image(place.key)
         index = dict(zip(image.sizes, place.index, strict=True))
         channel = None if "c" in self._options.axes else index.get("c", 0)
-        projection = _Open(image, channel, pixels, due)
+        projection = _Open(image, channel, pixels)
         with self._lock:
             self._open[name] = projection
             self._names[name] = None
         return projection
 
-    def _due(self, place: Place) -> int | None:
-        """Return how many frames make up a projection; None where the plan does not say."""
+    def _is_last(self, name: str, place: Place) -> bool:
+        """Count a frame, kept or not, and return whether the plan has no more for a projection."""
         image = self._locator.image(place.key)
         if image.growing or image.frames_planned != image.planes:
-            return None
-        return prod(image.sizes.get(axis, 1) for axis in self._options.axes)
+            return False
+        self._came[name] += 1
+        if self._came[name] < prod(image.sizes.get(axis, 1) for axis in self._options.axes):
+            return False
+        del self._came[name]
+        return True
 
     def _put_away(self, name: str) -> None:
         """Have a projection written, while the next frames are taken in."""

@@ -157,8 +157,8 @@ def write_array(
     sidecar = path.with_name(path.name + METADATA_SUFFIX)
     _check_free(path, sidecar, overwrite)
     text = to_json(about) + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
     _check_space(path, described)
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _remove(beside)
     try:
