@@ -224,11 +224,11 @@ def test_ndtiff_folders_open_through_ndstorage(
     for t, c, z in np.ndindex(2, 3, 4):
         axes = {"time": t, "channel": names[c], "z": z}
         writer.put_image(axes, PIXELS[t, c, z], {"PixelSizeUm": 0.5, "number": t})
-    writer.finish()
-    writer.close()
     with warnings.catch_warnings():
         # what ndstorage opens while it writes, it leaves to the garbage collector
         warnings.simplefilter("ignore", ResourceWarning)
+        writer.finish()
+        writer.close()
         del writer
         gc.collect()
     capsys.readouterr()

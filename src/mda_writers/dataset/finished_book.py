@@ -13,6 +13,7 @@ from mda_writers.dataset.sources import Contents
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.layout import Layout
 from mda_writers.recording.runs import slots_of
+from mda_writers.sinks.seal import is_intact
 from mda_writers.sinks.sidecar import recording_path, sidecar_path
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class FinishedBook:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = orjson.loads(path.read_bytes())
+        text = path.read_bytes()
+        content = orjson.loads(text)
         layout = _LAYOUT.validate_python(content["layout"])
         counted = sum(count for runs in content["runs"].values() for _, _, count in runs)
         written = content["report"]["frames_written"]
@@ -94,6 +96,8 @@ def _load(path: Path) -> dict[str, Any]:
         name = content["format"]
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise _corrupt(path, str(error).splitlines()[0]) from error
+    if not is_intact(text):
+        raise _corrupt(path, "its seal is broken")
     if counted != written or not isinstance(complete, bool) or not isinstance(name, str):
         raise _corrupt(path, f"it lists {counted} frames and reports {written}")
     return {**content, "layout": layout}

@@ -16,6 +16,7 @@ from mda_writers.model.layout import ImageLayout, Layout
 from mda_writers.model.plane import slot_of
 from mda_writers.recording.runs import BY_PLACE
 from mda_writers.sinks.journal import whole_lines
+from mda_writers.sinks.seal import is_intact
 from mda_writers.sinks.sidecar import journal_path
 from mda_writers.storage.lock import FileLock, is_alive
 
@@ -132,7 +133,7 @@ class JournalBook:
                 raise self._corrupt("it has no whole first line")
             time.sleep(0.02)
         header = self._parsed(line).get("recording")
-        if not isinstance(header, dict):
+        if not isinstance(header, dict) or not is_intact(line):
             raise self._corrupt("its first line is not that of a recording")
         self._offset, self._lines = len(line), 1
         return header
@@ -143,6 +144,8 @@ class JournalBook:
 
     def _take(self, line: bytes, came: list[Frame]) -> None:
         self._lines += 1
+        if not is_intact(line):
+            raise self._corrupt(f"line {self._lines} is altered")
         if line.startswith(_KEY):
             self._take_frame(line, came)
         elif line.startswith(b'{"image":'):
@@ -153,7 +156,7 @@ class JournalBook:
                 self._line_at[image.key] = self._empty(image)
                 self._extent[image.key] = self._slots[image.key].shape
         else:
-            self._parsed(line)
+            self._parsed(line)  # of another kind; it must be whole all the same
 
     def _take_frame(self, line: bytes, came: list[Frame]) -> None:
         key, place, slot = self._placed(line)

@@ -10,6 +10,8 @@ import numpy as np
 import orjson
 
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.model.encode import to_json
+from mda_writers.sinks.seal import is_intact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,13 +20,12 @@ if TYPE_CHECKING:
 SCAN_BYTES = 32 << 20
 """Read at a time while line ends are looked for."""
 
-_OURS = b'"mda_writers":'
-
 
 @dataclass(slots=True)
 class _Section:
     """The frames of one image: where their lines begin and end, and, once asked, their places."""
 
+    key: bytes
     starts: np.ndarray
     ends: np.ndarray
     numbers: dict[tuple[int, ...], int] | None = None
@@ -112,7 +113,7 @@ class SidecarIndex:
             begin = 0 if heading == 0 else int(ends[heading - 1]) + 1
             frames = slice(heading, stop - 2)  # behind the last frame is the closing bracket
             key = self._key(begin, int(ends[heading]))
-            sections[key] = _Section(ends[:-1][frames] + 1, ends[1:][frames])
+            sections[key] = _Section(to_json(key), ends[:-1][frames] + 1, ends[1:][frames])
         return sections
 
     def _key(self, begin: int, end: int) -> str:
@@ -133,8 +134,11 @@ class SidecarIndex:
     def _parse(self, section: _Section, number: int) -> dict[str, Any]:
         begin, end = int(section.starts[number]), int(section.ends[number])
         try:
-            frame = orjson.loads(self._read(begin, end).rstrip(b",\n"))
+            text = self._read(begin, end).rstrip(b",\n")
+            frame = orjson.loads(text)
             _place(frame)
+            if not is_intact(b'{"key":' + section.key + b',"frame":' + text):
+                raise ValueError("its seal is broken")
         except (ValueError, KeyError, TypeError) as error:
             raise self._corrupt(f"the line of a frame at byte {begin} is altered") from error
         return dict(frame)

@@ -12,7 +12,7 @@ import orjson
 import xxhash
 
 from mda_writers.model.encode import frame_metadata_json, to_json
-from mda_writers.sinks.journal import JournalWriter, frame_line
+from mda_writers.sinks.journal import JournalWriter, frame_line, image_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ class FrameTable:
 
     def announce(self, image: ImageLayout, planes: int) -> None:
         """Say that an image was laid out, with room for `planes` planes."""
-        self._journal.append(b'{"image":' + to_json(image) + b',"planes":%d}\n' % planes)
+        self._journal.append(image_line(image, planes))
 
     def write(self, placed: PlacedFrame) -> None:
         """Prepare the line of a frame; it is written when the frame has landed.

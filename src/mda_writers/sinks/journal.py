@@ -3,7 +3,8 @@
 A file of JSON lines. The first is the header, ``{"recording": {…}}``; then, in any order,
 ``{"image": {…}}`` when an image is laid out (the last line of a key counts), and
 ``{"key": …, "frame": {…}}`` when a frame's pixels are in their file, and now and then
-``{"load": {…}}``. A line that was cut off by a crash is no line.
+``{"load": {…}}``. A line that was cut off by a crash is no line. Each line has a seal
+(``sinks/seal.py``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_json
 from mda_writers.model.layout import ImageLayout, Layout
 from mda_writers.sinks.load_log import LOAD_START, taken_in
+from mda_writers.sinks.seal import seal_and_close, sealed
 from mda_writers.storage.space import explained
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def frame_line(key: bytes, metadata: bytes, additions: bytes) -> bytes:
         What this package adds, a JSON object; goes into the metadata as ``mda_writers``.
     """
     comma = b"," if len(metadata) > 2 else b""
-    return b"".join(
+    body = b"".join(
         (
             _FRAME_START,
             key,
@@ -94,10 +96,10 @@ def frame_line(key: bytes, metadata: bytes, additions: bytes) -> bytes:
             metadata[:-1],
             comma,
             b'"mda_writers":',
-            additions,
-            b"}}\n",
+            additions[:-1],
         )
     )
+    return seal_and_close(body) + b"}}\n"
 
 
 def split_frame_line(line: bytes) -> tuple[bytes, bytes]:
@@ -201,7 +203,12 @@ def whole_lines(path: Path) -> Iterator[bytes]:
 
 def header_line(header: dict[str, Any]) -> bytes:
     """Return the first line of a journal."""
-    return b'{"recording":' + to_json(header) + b"}\n"
+    return sealed(b'{"recording":' + to_json(header) + b"}") + b"\n"
+
+
+def image_line(image: ImageLayout, planes: int) -> bytes:
+    """Return the line of an image that was laid out, with room for `planes` planes."""
+    return sealed(b'{"image":' + to_json(image) + b',"planes":%d}' % planes) + b"\n"
 
 
 _LAYOUT = TypeAdapter(Layout)
