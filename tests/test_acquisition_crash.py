@@ -84,8 +84,8 @@ def test_killed_session_is_known_as_crashed_and_keeps_its_data(tmp_path: Path) -
         assert (eye.read_image(t=7) == 7).all()
     for device in ("meso", "eye"):
         (recording,) = session.recordings(device)
-        journal = next(f.path for f in recording.files if f.path.endswith("_frames.jsonl"))
-        assert recover(folder / journal).frames_written > 20
+        assert recover(folder / recording.folder / recording.name).frames_written > 20
+    assert all((folder / file).exists() for file in files_named(read(folder)))
     # the journals are gone now; the crashed manifest still leads to the data
     with session.dataset("eye") as eye:
         assert (eye.read_image(t=9) == 9).all()

@@ -64,8 +64,21 @@ class Calibration(BaseModel):
 
 
 class Recording(BaseModel):
-    """One recording of a device, or one log."""
+    """One recording of a device, or one log.
 
+    Attributes
+    ----------
+    name : str
+        What every file of it is called after. With several positions no file has just this name.
+    folder : str
+        Where they are, relative to the manifest, with forward slashes.
+    files : list of FileEntry
+        All of its files, from its end on. Until then some come and go: whatever was said here, a
+        killed process might leave it untrue.
+    """
+
+    name: str = ""
+    folder: str = ""
     status: RecordingStatus = "recording"
     complete: bool = False
     frames_expected: int | None = None

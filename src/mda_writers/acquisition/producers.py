@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from mda_writers.acquisition.device_log import DeviceLog
-from mda_writers.acquisition.file_entries import entries
+from mda_writers.acquisition.file_entries import entries, relative
 from mda_writers.acquisition.manifest import Calibration, Producer, Recording
 from mda_writers.acquisition.moment import Moment
 from mda_writers.model.report import RecordingReport
@@ -56,7 +56,8 @@ class WriterProducer:
         self._data_type = data_type
         self._timestamps = timestamps
         self._changed = changed
-        self._ended: list[tuple[Recording, list[Path]]] = []
+        self._ended: list[tuple[Recording, Path, list[Path]]] = []
+        self._path = writer.path
         self._span: Span | None = None
         self._lock = threading.Lock()
         writer.watcher = self
@@ -67,7 +68,7 @@ class WriterProducer:
         """Note the beginning of a recording."""
         error = None
         with self._lock:
-            self.is_recording, self.report = True, None
+            self.is_recording, self.report, self._path = True, None, path
             try:
                 self._span = self._timestamps.start(self.device, Moment.now())
             except Exception as failure:  # a recording goes on without its timestamp
@@ -86,7 +87,7 @@ class WriterProducer:
                     self._timestamps.stop(self._span, now)
                 except Exception as failure:
                     error = error or failure
-            self._ended.append((recording, files))
+            self._ended.append((recording, path, files))
             self._span, self.is_recording = None, False
         self._changed(error)
 
@@ -96,8 +97,10 @@ class WriterProducer:
         """Return what is known now, with paths relative to `folder`."""
         with self._lock:
             told = [
-                recording.model_copy(update={"files": entries(files, folder)})
-                for recording, files in self._ended
+                recording.model_copy(
+                    update={"files": entries(files, folder), **_place(path, folder)}
+                )
+                for recording, path, files in self._ended
             ]
             if self.is_recording:
                 told.append(self._in_progress(folder))
@@ -130,7 +133,7 @@ class WriterProducer:
         return Recording(
             frames_expected=self.writer.frames_expected,
             started=self._span.started if self._span else None,
-            files=entries(self.writer.paths, folder),
+            **_place(self._path, folder),
         )
 
     def _outcome(self, path: Path) -> tuple[Recording, list[Path]]:
@@ -208,6 +211,7 @@ class LogProducer:
             started=self._span.started,
             stopped=self._span.stopped,
             files=entries([log.path], folder),
+            **_place(log.path, folder),
         )
         return Producer(
             device=self.device,
@@ -218,6 +222,10 @@ class LogProducer:
             error=recording.error,
             recordings=[recording],
         )
+
+
+def _place(path: Path, folder: Path) -> dict[str, str]:
+    return {"name": path.name, "folder": relative(path.parent, folder)}
 
 
 def _told(report: RecordingReport, layout: Any) -> Recording:

@@ -10,7 +10,6 @@ import orjson
 
 from mda_writers.acquisition.csv_rows import read_csv
 from mda_writers.acquisition.manifest import Manifest
-from mda_writers.sinks.journal import JOURNAL_SUFFIX
 from mda_writers.storage.lock import FileLock, is_alive
 
 if TYPE_CHECKING:
@@ -87,13 +86,13 @@ class StoredAcquisition:
         recordings = self.recordings(device)
         if not -len(recordings) <= number < len(recordings):
             raise IndexError(f"{device} has {len(recordings)} recordings, there is no {number}.")
-        return _open_dataset(self._data(recordings[number]))
+        return _open_dataset(self._path(recordings[number]))
 
     def datasets(self) -> dict[str, list[Any]]:
-        """Return every recording with a file, by device."""
+        """Return every recording that has a frame, by device."""
         found = {device: self.recordings(device) for device in self.devices}
         return {
-            device: [_open_dataset(self._data(r)) for r in recordings if r.files]
+            device: [_open_dataset(self._path(r)) for r in recordings if r.frames_written != 0]
             for device, recordings in found.items()
             if recordings
         }
@@ -109,7 +108,7 @@ class StoredAcquisition:
         logs = [p for p in self.manifest.producers if p.kind == "log"]
         for producer in logs:
             if producer.device == device:
-                return read_csv(self.folder / producer.recordings[0].files[0].path)
+                return read_csv(self._path(producer.recordings[0]))
         names = ", ".join(p.device for p in logs)
         raise KeyError(f"{device}; there are logs of {names or 'no device'}.")
 
@@ -143,19 +142,8 @@ class StoredAcquisition:
                 continue  # no locks here, or nothing that we may open
         return is_alive(self.manifest.process)
 
-    def _data(self, recording: Recording) -> Path:
-        """Return a path that the recording is known by."""
-        files = [self.folder / entry.path for entry in recording.files]
-        for file in files:
-            if file.exists():
-                return file
-        for file in files:  # `recover` has put the sidecar in the journal's place since
-            if file.name.endswith(JOURNAL_SUFFIX):
-                return file.with_name(file.name.removesuffix(JOURNAL_SUFFIX))
-        raise FileNotFoundError(
-            f"{self.folder}: none of {', '.join(e.path for e in recording.files) or 'no files'} "
-            "is there. Was the session moved without its data?"
-        )
+    def _path(self, recording: Recording) -> Path:
+        return self.folder / recording.folder / recording.name
 
 
 def find_manifest(path: Path) -> Path:
