@@ -105,6 +105,19 @@ def test_the_files_of_a_recording_are_one_data_set(recorded: Path) -> None:
         assert [series.axes for series in tif.series] == ["TCZYX", "TCZYX"]
 
 
+def test_the_description_has_no_character_references(core: CMMCorePlus, tmp_path: Path) -> None:
+    """Bio-Formats takes ``&#181;`` apart, finds no unit of that name, and reads a plain stack."""
+    sequence = SEQUENCE.replace(stage_positions=[useq.Position(x=1, y=2, z=3, name="µ\n→\t'\"&<")])
+    record(core, sequence, BigTiffWriter(tmp_path / "x.ome.tiff"), progress=False)
+    with tifffile.TiffFile(tmp_path / "x.ome.tiff") as tif:
+        raw = tif.pages.first.tags["ImageDescription"]
+        tif.filehandle.seek(raw.valueoffset)
+        content = tif.filehandle.read(raw.count)
+    assert b"&#" not in content
+    assert "µm".encode() in content
+    assert description(tmp_path / "x.ome.tiff").images[0].name == "µ → '\"&<"
+
+
 @pytest.mark.filterwarnings("ignore:As of version 0.4.0")  # bioio's call of ome-types
 def test_bioio_reads_axes_sizes_and_channel_names(recorded: Path) -> None:
     image = BioImage(recorded / "x_p0.ome.tiff")

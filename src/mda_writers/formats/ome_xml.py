@@ -8,6 +8,7 @@ the finished tree, for a model object a plane would take seconds.
 from __future__ import annotations
 
 import copy
+import re
 import uuid
 from dataclasses import replace
 from functools import cache
@@ -308,8 +309,14 @@ def _plane(image: ImageLayout, plane: PlaneInfo) -> ET.Element:
 
 
 def _text(text: str) -> str:
-    """Return `text` without the characters that XML 1.0 cannot hold at all."""
-    return "".join(c for c in text if c in "\t\n\r" or (c >= " " and not "\ud800" <= c <= "\udfff"))
+    """Return `text` without the characters that XML 1.0 cannot hold at all.
+
+    Line breaks and tabs become spaces: in attributes they would be character references, which
+    Bio-Formats takes apart.
+    """
+    return "".join(
+        c for c in re.sub(r"\s", " ", text) if c >= " " and not "\ud800" <= c <= "\udfff"
+    )
 
 
 def _tag(name: str) -> str:

@@ -52,6 +52,7 @@ class OmeZarrFormat:
     name = "ome-zarr"
     new_pool = OrderedPool
     final_sizes = staticmethod(final_sizes)
+    image_class: type[ZarrImage] = ZarrImage
 
     def __init__(self, options: ZarrOptions) -> None:
         self._options = options
@@ -60,6 +61,15 @@ class OmeZarrFormat:
         self._described: tuple[str, ...] = ()
         # whether the room for the pixels is reserved before the first frame
         self.claims_room = options.version == "0.5" and options.compression is None
+        # whether the pixels take less room than the plan says, nobody knows how much
+        self.shrinks = options.compression is not None
+
+    def disk_bytes(self, image: ImageLayout) -> int:
+        """Return the bytes that an image takes with all of its levels."""
+        yx = (image.frame_shape[0], image.frame_shape[1])
+        levels = self._options.levels
+        sizes = level_sizes(yx, levels if isinstance(levels, int) else auto_levels(yx))
+        return image.nbytes * sum(y * x for y, x in sizes) // (yx[0] * yx[1])
 
     @classmethod
     def of_header(cls, header: Mapping[str, Any]) -> OmeZarrFormat:
@@ -70,12 +80,14 @@ class OmeZarrFormat:
         self, path: Path, image: ImageLayout, layout: Layout, pool: OrderedPool
     ) -> ZarrImage:
         """Lay out one image of the recording `layout`."""
-        folder = _base(path, image)
+        for _ in image.file.split("/"):
+            path = path.parent
+        folder = self._root_of(path)
         files = tuple(each.file for each in layout.images)
         if files != self._described or not is_group(folder / image.file.split("/")[0], self._zarr):
             self._describe_folders(folder, layout)
             self._described = files
-        return ZarrImage(path, image, layout, pool, self._options)
+        return self.image_class(folder / image.file, image, layout, pool, self._options)
 
     def finish(
         self,
@@ -85,15 +97,16 @@ class OmeZarrFormat:
         planes_laid_out: Mapping[str, int],
     ) -> None:
         """Bring every image into its final form; arrays of a user's own are left alone."""
+        folder = self._root_of(folder)
         ours = [image for image in layout.images if planes_laid_out.get(image.key)]
         windows: dict[str, Window] = {}
         for image in ours:
             group = folder / image.file
             places = np.array([plane.place for plane in planes[image.key]], int)
-            finish_levels(group, image, places.reshape(len(places), len(image.sizes)), self._zarr)
-            windows = _windows(group, image, planes[image.key]) | windows
-            levels = len(levels_of(group))
-            attributes = image_attributes(layout, image, levels, self._version, windows)
+            self._finish_levels(group, image, places.reshape(len(places), len(image.sizes)))
+            levels = self._levels_of(group)
+            windows = _windows(group, levels[-1], image, planes[image.key]) | windows
+            attributes = image_attributes(layout, image, len(levels), self._version, windows)
             write_group(group, attributes, self._zarr)
             sync_metadata(group, self._zarr)
         self._describe_folders(folder, layout)
@@ -116,7 +129,17 @@ class OmeZarrFormat:
 
     # ------------------------------------------------------------ helpers
 
-    def _describe_folders(self, folder: Path, layout: Layout) -> None:
+    def _root_of(self, folder: Path) -> Any:
+        """Return what the files of images are relative to, for a recording in `folder`."""
+        return folder
+
+    def _levels_of(self, group: Any) -> list[str]:
+        return levels_of(group)
+
+    def _finish_levels(self, group: Any, image: ImageLayout, places: np.ndarray) -> None:
+        finish_levels(group, image, places, self._zarr)
+
+    def _describe_folders(self, folder: Any, layout: Layout) -> None:
         """Say in the folders above the images which images there are."""
         inside: defaultdict[str, list[str]] = defaultdict(list)
         for image in layout.images:
@@ -130,7 +153,7 @@ class OmeZarrFormat:
             write_group(folder / root, series_root(self._version), self._zarr)
             write_group(folder / root / "OME", series_attributes(images, self._version), self._zarr)
 
-    def _describe_plate(self, root: Path, plate: Mapping[str, Any], images: list[str]) -> None:
+    def _describe_plate(self, root: Any, plate: Mapping[str, Any], images: list[str]) -> None:
         wells = wells_of(images)
         rows, columns = list(plate["rows"]), list(plate["columns"])
         fields = {}
@@ -142,18 +165,13 @@ class OmeZarrFormat:
         write_group(root, plate_attributes(plate, fields, self._version), self._zarr)
 
 
-def _base(path: Path, image: ImageLayout) -> Path:
-    """Return the folder that `image.file` is relative to."""
-    for _ in image.file.split("/"):
-        path = path.parent
-    return path
-
-
 def _images_in(group: Path) -> bool:
     return any(child.is_dir() and child.name != "OME" for child in group.iterdir())
 
 
-def _windows(group: Path, image: ImageLayout, planes: Sequence[PlaneInfo]) -> dict[str, Window]:
+def _windows(
+    group: Any, level: str, image: ImageLayout, planes: Sequence[PlaneInfo]
+) -> dict[str, Window]:
     """Return what to show of each channel, from the frame in the middle of those it has."""
     labels = channel_labels(image)
     by_channel: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)
@@ -166,7 +184,7 @@ def _windows(group: Path, image: ImageLayout, planes: Sequence[PlaneInfo]) -> di
         # neither a damaged chunk nor an interpreter that exits (zarr-python reads nothing then)
         # is a reason to leave the rest unfinished
         with suppress(Exception):
-            array = open_level(group, levels_of(group)[-1])
+            array = open_level(group, level)
             windows[labels[channel]] = contrast_window(np.asarray(array[places[len(places) // 2]]))
     return windows
 

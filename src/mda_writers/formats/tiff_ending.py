@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
-from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout, ascii_xml, lay_out
+from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout, lay_out, xml_bytes
 from mda_writers.storage.block_file import BlockFile
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _switch(file: BlockFile, path: Path, new: TiffLayout, old_tail: int, xml: st
 def describe(path: Path, xml: str) -> None:
     """Put the whole OME-XML behind everything else, and have the first IFD point to it."""
     with tifffile.TiffFile(path, mode="r+") as tif:
-        tif.pages.first.tags["ImageDescription"].overwrite(ascii_xml(xml))
+        tif.pages.first.tags["ImageDescription"].overwrite(xml_bytes(xml))
 
 
 def put(file: BlockFile, new: TiffLayout) -> None:

@@ -92,7 +92,7 @@ def lay_out(
     if xml is not None:
         sparse.seek(0)
         with tifffile.TiffFile(cast("io.BufferedRandom", sparse)) as tif:
-            tif.pages.first.tags["ImageDescription"].overwrite(ascii_xml(xml))
+            tif.pages.first.tags["ImageDescription"].overwrite(xml_bytes(xml))
     return TiffLayout(bytes(sparse.head), bytes(sparse.tail), sparse.tail_offset)
 
 
@@ -131,9 +131,12 @@ def lay_out_imagej(
     return TiffLayout(bytes(sparse.head), bytes(sparse.tail), sparse.tail_offset)
 
 
-def ascii_xml(xml: str) -> str:
-    """Return `xml` with character references for all that TIFF's ASCII type cannot hold."""
-    return xml.encode("ascii", "xmlcharrefreplace").decode()
+def xml_bytes(xml: str) -> bytes:
+    """Return `xml` as it goes into a TIFF: UTF-8, as OME-TIFF has it.
+
+    Not with character references for what is no ASCII: Bio-Formats takes them apart.
+    """
+    return xml.encode("utf-8")
 
 
 def _shape_and_description(

@@ -29,7 +29,7 @@ class ZarrArray:
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or ObjectPath
         The array's folder.
     grid : Grid
         Where planes lie.
@@ -45,7 +45,7 @@ class ZarrArray:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Any,
         grid: Grid,
         sizes: tuple[int, ...],
         version: int,

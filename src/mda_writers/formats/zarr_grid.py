@@ -53,6 +53,8 @@ class Grid:
         Planes of a shard along each of `axes`.
     dtype : str
         Pixel type.
+    sharded : bool
+        Whether there are shards; if not, every chunk is a file or an object.
     """
 
     axes: tuple[str, ...]
@@ -62,6 +64,7 @@ class Grid:
     chunk_yx: tuple[int, int]
     box: tuple[int, ...]
     dtype: str
+    sharded: bool = True
 
     @cached_property
     def tiles(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from mda_writers.formats.pyramid import auto_levels, halve, level_sizes
 from mda_writers.formats.zarr_array import LaidOutArray, UnshardedArray, ZarrArray
 from mda_writers.formats.zarr_grid import grid_of, plane_sizes
 from mda_writers.formats.zarr_store import write_group
+from mda_writers.storage.object_path import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ class ZarrImage:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | ObjectPath,
         image: ImageLayout,
         layout: Layout,
         pool: OrderedPool,
@@ -223,10 +224,12 @@ def plane_places(image: ImageLayout, index: tuple[int, ...]) -> list[tuple[int, 
     return [tuple(n[axis] for axis in ("t", "c", "z") if axis in n) for n in each]
 
 
-def open_level(folder: Path, level: int | str = 0) -> Any:
+def open_level(folder: Path | ObjectPath, level: int | str = 0) -> Any:
     """Return one level of an image, as zarr-python opens it."""
     import zarr
 
+    if isinstance(folder, ObjectPath):
+        return zarr.open_array(folder.store, path=(folder / str(level)).path, mode="r")
     return zarr.open_array(folder / str(level), mode="r")
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from mda_writers.storage.object_path import ObjectPath
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -19,7 +21,7 @@ _ARRAY_FILE = {2: ".zarray", 3: "zarr.json"}
 _GROUP_FILE = {2: ".zgroup", 3: "zarr.json"}
 
 
-def write_group(folder: Path, attributes: Mapping[str, Any], version: int) -> None:
+def write_group(folder: Path | ObjectPath, attributes: Mapping[str, Any], version: int) -> None:
     """Make `folder` a group with these attributes, or give the group there new ones."""
     folder.mkdir(parents=True, exist_ok=True)
     if version == 3:
@@ -30,15 +32,17 @@ def write_group(folder: Path, attributes: Mapping[str, Any], version: int) -> No
     _put(folder / ".zgroup", _json(_group(2)))
 
 
-def sync_metadata(folder: Path, version: int) -> None:
+def sync_metadata(folder: Path | ObjectPath, version: int) -> None:
     """Return when the metadata of a group or array would survive a power cut."""
+    if isinstance(folder, ObjectPath):
+        return
     for name in {".zattrs", _ARRAY_FILE[version], _GROUP_FILE[version]}:
         if (path := folder / name).exists():
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
 
 
-def read_attributes(folder: Path, version: int) -> dict[str, Any]:
+def read_attributes(folder: Path | ObjectPath, version: int) -> dict[str, Any]:
     """Return the attributes of a group or array."""
     if version == 2:
         content: dict[str, Any] = orjson.loads((folder / ".zattrs").read_bytes())
@@ -48,13 +52,18 @@ def read_attributes(folder: Path, version: int) -> dict[str, Any]:
     return attributes
 
 
-def is_group(folder: Path, version: int) -> bool:
+def is_group(folder: Path | ObjectPath, version: int) -> bool:
     """Return whether there is a group of that Zarr version."""
     return (folder / _GROUP_FILE[version]).exists()
 
 
+def is_array(folder: Path | ObjectPath, version: int) -> bool:
+    """Return whether there is an array of that Zarr version."""
+    return (folder / _ARRAY_FILE[version]).exists()
+
+
 def write_array(
-    folder: Path,
+    folder: Path | ObjectPath,
     grid: Grid,
     sizes: tuple[int, ...],
     version: int,
@@ -66,12 +75,12 @@ def write_array(
         _put(folder / name, content)
 
 
-def read_shape(folder: Path, version: int) -> tuple[int, ...]:
+def read_shape(folder: Path | ObjectPath, version: int) -> tuple[int, ...]:
     """Return the shape of an array."""
     return tuple(orjson.loads((folder / _ARRAY_FILE[version]).read_bytes())["shape"])
 
 
-def write_shape(folder: Path, shape: tuple[int, ...], version: int) -> None:
+def write_shape(folder: Path | ObjectPath, shape: tuple[int, ...], version: int) -> None:
     """Give an array another shape; nothing but its metadata changes."""
     path = folder / _ARRAY_FILE[version]
     metadata = orjson.loads(path.read_bytes())
@@ -99,7 +108,8 @@ def _array(
         "zarr_format": version,
     }
     if version == 3:
-        options |= {"chunks": grid.chunk_shape, "shards": grid.shard_shape}
+        options["chunks"] = grid.chunk_shape
+        options["shards"] = grid.shard_shape if grid.sharded else None
         options["dimension_names"] = [*grid.axes, "y", "x"]
     else:
         options["chunks"] = grid.chunk_shape
@@ -119,11 +129,14 @@ def _group(version: Literal[2, 3]) -> dict[str, Any]:
     return content
 
 
-def _put(path: Path, content: bytes) -> None:
+def _put(path: Path | ObjectPath, content: bytes) -> None:
     """Replace a file, all or nothing for whoever reads it and for a killed process.
 
     Arrays grow while frames come, so the disk is not waited for: see `sync_metadata`.
     """
+    if isinstance(path, ObjectPath):  # an object is put whole, or not at all
+        path.write_bytes(content)
+        return
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     beside.write_bytes(content)
     beside.replace(path)
