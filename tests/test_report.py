@@ -12,7 +12,8 @@ import pytest
 import useq
 
 from engine import StampedEngine
-from mda_writers import BigTiffWriter, record
+from mda_writers import BigTiffWriter, CV2Writer, OMEZarrWriter, TiffSeriesWriter, record
+from mda_writers.report.frame_columns import read_columns
 from mda_writers.report.page import write_report_page
 from mda_writers.sinks.sidecar import read_sidecar, recording_path, sidecar_path
 from pages import read_page
@@ -257,6 +258,24 @@ def test_a_running_recording_has_a_page(tmp_path: Path) -> None:
     assert report_of(tmp_path / "exp.ome.tiff").with_attribute("data-state", "complete")
 
 
+def test_a_recording_that_ends_while_it_is_looked_at_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = BigTiffWriter(tmp_path / "exp.ome.tiff")
+    writer.begin(32, 24, sizes={"t": 3})
+    for n in range(3):
+        writer.add_frame(np.full((24, 32), n, np.uint8))
+
+    def ending(frames: Any) -> Any:
+        writer.finish()
+        return read_columns(frames)
+
+    monkeypatch.setattr("mda_writers.report.facts.read_columns", ending)
+    page = report_of(tmp_path / "exp.ome.tiff")
+    assert page.with_attribute("data-state", "complete")
+    assert page.figure("frames_written") == "3"
+
+
 KILLED = """
 import os, sys, numpy as np
 from mda_writers import BigTiffWriter
@@ -305,6 +324,14 @@ def test_files_that_are_gone_or_cut_are_told(tmp_path: Path) -> None:
         assert page.figure("frames_written") == "20"
 
 
+def test_a_sidecar_that_was_cut_is_told(tmp_path: Path) -> None:
+    path = own_loop(tmp_path / "exp.ome.tiff")
+    sidecar_path(path).write_bytes(sidecar_path(path).read_bytes()[:1500])
+    page = report_of(path)
+    assert "the file was cut" in page.text or "altered" in page.text
+    assert page.figure("frames_written") == "20"
+
+
 def test_a_recording_without_its_sidecar_says_so(tmp_path: Path) -> None:
     path = own_loop(tmp_path / "exp.ome.tiff")
     sidecar_path(path).unlink()
@@ -327,6 +354,32 @@ def test_nothing_to_report_on_is_an_error_that_says_so(tmp_path: Path) -> None:
         write_report_page(tmp_path)
     with pytest.raises(FileNotFoundError, match="no recording of mda-writers"):
         write_report_page(tmp_path / "exp.ome.tiff")
+    own_loop(tmp_path / "other.ome.tiff")
+    (tmp_path / "foreign.tif").write_bytes(b"II")
+    with pytest.raises(FileNotFoundError, match=r"foreign\.tif: no recording of mda-writers"):
+        write_report_page(tmp_path / "foreign.tif")
+
+
+@pytest.mark.parametrize(
+    ("writer", "name"),
+    [
+        (BigTiffWriter, "exp.tif"),
+        (OMEZarrWriter, "exp.ome.zarr"),
+        (CV2Writer, "exp.avi"),
+        (TiffSeriesWriter, "exp"),
+    ],
+)
+def test_every_format_has_its_page(writer: Any, name: str, tmp_path: Path) -> None:
+    recording = writer(tmp_path / name)
+    recording.begin(64, 48, sizes={"t": 4})
+    for n in range(4):
+        recording.add_frame(np.full((48, 64), 50 * n, np.uint8))
+    recording.finish()
+    page = report_of(tmp_path / name)
+    assert page.with_attribute("data-state", "complete")
+    assert page.with_attribute("data-integrity", "intact")
+    assert len(page.all("img")) == 4
+    assert "could not be read" not in page.text
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16", "uint32"])

@@ -100,6 +100,21 @@ def test_a_folder_without_a_manifest_has_a_page_of_what_lies_below_it(tmp_path: 
     assert [a.text for a in page.all("a")] == ["a.ome.tiff", "deep/er/b.tif"]
 
 
+def test_a_store_is_not_searched_for_recordings(tmp_path: Path) -> None:
+    recorded(tmp_path / "a.ome.tiff")
+    (tmp_path / "b.ome.zarr").mkdir()
+    recorded(tmp_path / "b.ome.zarr" / "inside.tif")
+    assert open_session(tmp_path).recordings == [tmp_path / "a.ome.tiff"]
+
+
+def test_a_damaged_manifest_leaves_the_recordings_to_look_at(tmp_path: Path) -> None:
+    recorded(tmp_path / "a.ome.tiff")
+    (tmp_path / "manifest.json").write_bytes(b'{"status":')
+    page = read_page(write_report_page(tmp_path))
+    assert page.figure("recordings") == "1"
+    assert "not the manifest of a session" in page.text
+
+
 def test_a_damaged_recording_does_not_keep_the_others_from_the_page(tmp_path: Path) -> None:
     recorded(tmp_path / "good.ome.tiff")
     recording_path(recorded(tmp_path / "bad.ome.tiff")).write_bytes(b"{")

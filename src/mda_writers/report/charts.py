@@ -185,7 +185,9 @@ def _rate_figure(facts: Facts) -> Html | None:
     rate = counts / (timing.duration_s / slices)
     x_axis, unit = time_axis(timing.duration_s)
     marks = [Mark("line", (edges[1:] + edges[:-1]) / 2 / unit, rate, "s0")]
-    text = f"On average {len(timing.time_s) / timing.duration_s:.4g} frames per second."
+    average = len(timing.time_s) / timing.duration_s
+    shown = f"{average:,.0f}" if average >= 1000 else f"{average:.4g}"
+    text = f"On average {shown} frames per second."
     axis = Axis.around(rate, "frames/s", zero=True)
     return _figure("Frames handed over per second", text, x_axis, axis, marks)
 

@@ -15,14 +15,18 @@ from mda_writers.report.frame_columns import FrameColumns, read_columns
 from mda_writers.report.pixels import PIXEL_BYTES, PixelLook, look_at
 from mda_writers.report.timing import Timing, timing_of
 from mda_writers.sinks.journal import Journal
-from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
+from mda_writers.sinks.sidecar import journal_path, recording_path
 
 if TYPE_CHECKING:
     from mda_writers.batch.verify import VerifyResult
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.report import RecordingReport
 
 CHEAP_BYTES = 256 << 20
-"""Recordings up to this size are verified without being asked: it takes less than a second."""
+"""Recordings up to this size are verified without being asked: it takes about a second."""
+
+CHEAP_FRAMES = 20_000
+"""The same for the number of their frames: each is looked for in the file's directory."""
 
 ROWS = 24
 """Channels of images that have thumbnails: four pictures each, some four megabytes in all."""
@@ -156,15 +160,14 @@ def _gather(path: Path, verify: bool | None, share: int) -> Facts:
 def _frames(stored: StoredRecording, problems: list[str]) -> FrameColumns:
     try:
         return read_columns(stored.frames())
-    except (WriteError, OSError, ValueError, KeyError, TypeError):
-        if not _has_metadata(stored.path):
-            error = FileNotFoundError("it has neither sidecar nor journal")
-        problems.append(f"The metadata of the frames could not be read: {error}")
-        return read_columns([])
-
-
-def _has_metadata(path: Path) -> bool:
-    return sidecar_path(path).exists() or journal_path(path).exists()
+    except FileNotFoundError:
+        if stored.report is None:
+            raise  # it has just ended
+        why = "there is no sidecar"
+    except (WriteError, OSError, ValueError, KeyError, TypeError) as error:
+        why = str(error)
+    problems.append(f"The metadata of the frames could not be read: {why}")
+    return read_columns([])
 
 
 def _source(stored: StoredRecording, problems: list[str]) -> RecordingSource | None:
@@ -208,7 +211,7 @@ def _verified(
     from mda_writers.batch.verify import verify
 
     if wanted is None:
-        wanted = stored.report is not None and stored.report.bytes_written * share <= CHEAP_BYTES
+        wanted = stored.report is not None and _is_cheap(stored.report, share)
     if not wanted:
         return None
     try:
@@ -216,3 +219,10 @@ def _verified(
     except (WriteError, OSError, ValueError) as error:
         problems.append(f"It could not be verified: {error}")
         return None
+
+
+def _is_cheap(report: RecordingReport, share: int) -> bool:
+    return (
+        report.bytes_written * share <= CHEAP_BYTES
+        and report.frames_written * share <= CHEAP_FRAMES
+    )

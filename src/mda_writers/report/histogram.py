@@ -59,7 +59,7 @@ class CountedHistogram:
         info = np.iinfo(dtype)
         self._lowest = int(info.min)
         self._counts = np.zeros(int(info.max) - self._lowest + 1, np.int64)
-        self._brightest = np.zeros(0, np.int64)
+        self._brightest: list[int] = []
         self._bit_depth = bit_depth
         self._most = int(info.max)
         self.pixels = 0
@@ -74,7 +74,7 @@ class CountedHistogram:
             self._counts[: len(counted)] += counted
         self.frames += 1
         self.pixels += len(flat)
-        self._brightest = np.append(self._brightest, int(flat.max(initial=self._lowest)))
+        self._brightest.append(int(flat.max(initial=self._lowest)))
 
     @property
     def level(self) -> float:
@@ -98,7 +98,7 @@ class CountedHistogram:
     @property
     def frames_saturated(self) -> int:
         """Frames with such pixels."""
-        return int((self._brightest >= self.level).sum())
+        return sum(brightest >= self.level for brightest in self._brightest)
 
 
 class SampledHistogram:

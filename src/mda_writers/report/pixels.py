@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from mda_writers.model.layout import ImageLayout
 
 PIXEL_BYTES = 256 << 20
-"""Pixels that are read for one page. Smaller recordings are looked at as a whole."""
+"""Pixels that are read for one page; recordings that are smaller are looked at as a whole."""
+
+MOST_FRAMES = 4000
+"""Frames that are read for one page: of small ones, a call each takes longer than their bytes."""
 
 LEAST_FRAMES = 3
 """Frames of every channel that are looked at in any case: the first, a middle and the last one."""
@@ -88,7 +91,7 @@ def look_at(source: FrameSource, most_rows: int, most_bytes: int) -> PixelLook:
     for image, name, places in rows:
         look = ChannelLook(image, name, len(places))
         looks.append(look)
-        fair = most_bytes // len(rows) // max(1, image.frame_bytes)
+        fair = min(most_bytes // max(1, image.frame_bytes), MOST_FRAMES) // len(rows)
         try:
             _look(source, look, places, max(LEAST_FRAMES, fair), contents, histograms)
         except Exception as error:  # a page about a damaged recording is worth having, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,19 +55,20 @@ def open_session(path: Path) -> Session:
     ------
     FileNotFoundError
         If there is neither a manifest nor a recording.
+    CorruptRecordingError
+        If `path` is a file, and no manifest.
     """
     problems: list[str] = []
-    stored = _stored(path, problems)
+    if not path.is_dir() and path.suffix != ".json":
+        raise _nothing_at(path)
     folder = path if path.is_dir() else path.parent
+    stored = _stored(path, problems)
     session = Session(folder, stored, [], problems=problems)
     if stored is not None:
         _take_devices(stored, session)
     found = list(dict.fromkeys([*session.devices, *_recordings_below(folder)]))
     if stored is None and not found:
-        raise FileNotFoundError(
-            f"{path}: no recording of mda-writers, and no folder that holds one or a session's "
-            "manifest. Give the recording's name as it was given to its writer."
-        )
+        raise _nothing_at(path)
     session.recordings.extend(found[:MOST_RECORDINGS])
     if len(found) > MOST_RECORDINGS:
         session.problems.append(
@@ -76,12 +78,21 @@ def open_session(path: Path) -> Session:
     return session
 
 
+def _nothing_at(path: Path) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"{path}: no recording of mda-writers, and no folder that holds one or a session's "
+        "manifest. Give the recording's name as it was given to its writer."
+    )
+
+
 def _stored(path: Path, problems: list[str]) -> StoredAcquisition | None:
     try:
         return StoredAcquisition(find_manifest(path))
     except FileNotFoundError:
         return None
     except (ValueError, CorruptRecordingError) as error:
+        if not path.is_dir():
+            raise
         problems.append(f"{error} This page is about every recording in the folder.")
         return None
 
@@ -110,10 +121,11 @@ def _main(folder: Path, recording: Recording) -> Path | None:
 
 
 def _recordings_below(folder: Path) -> list[Path]:
-    return sorted(
-        {
-            file.with_name(file.name.removesuffix(suffix))
-            for suffix in (RECORDING_SUFFIX, JOURNAL_SUFFIX)
-            for file in folder.rglob(f"*{suffix}")
-        }
-    )
+    found: set[Path] = set()
+    for here, folders, files in os.walk(folder):
+        # a store has a folder for each of a million chunks, and no recording in it
+        folders[:] = [each for each in folders if not each.endswith(".zarr")]
+        for suffix in (RECORDING_SUFFIX, JOURNAL_SUFFIX):
+            names = (file.removesuffix(suffix) for file in files if file.endswith(suffix))
+            found.update(Path(here) / name for name in names)
+    return sorted(found)
