@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -154,6 +155,7 @@ class Corridor:
             # pushing on what is gathered makes small writes: only with nothing better to do
             nothing_left = not frames and self._push_on()
             while self._settle_wanted and not nothing_left:
+                time.sleep(LOOK_AGAIN_S)
                 nothing_left = self._push_on()
         for sink in self._sinks:
             self._close_sink(sink)
