@@ -16,7 +16,6 @@ from promises.disk import FRAME, FullDiskPromises, loops
 from promises.doubles import CountingEngine
 from promises.failure import FailurePromises
 from promises.kind import on_record
-from promises.lifecycle import ThreadPromises
 from promises.series_kinds import TiffSeries
 from promises.truth import TruthPromises
 from promises.verifying import VerifyPromises
@@ -31,6 +30,13 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 class TestCrash(TiffSeries, CrashPromises):
     """A killed process."""
+
+    # two of the six ways; how frames are handed over is no matter of the format
+    @pytest.mark.parametrize(("mode", "planned"), [("connected", True), ("direct", False)])
+    def test_kill_at_any_moment_keeps_every_journalled_frame(
+        self, mode: str, planned: bool, tmp_path: Path
+    ) -> None:
+        super().test_kill_at_any_moment_keeps_every_journalled_frame(mode, planned, tmp_path)
 
 
 class TestFullDisk(TiffSeries, FullDiskPromises):
@@ -51,10 +57,6 @@ class TestFailure(TiffSeries, FailurePromises):
 
     @pytest.mark.skip(reason="each run has a new folder; see test_each_run_has_a_new_folder")
     def test_existing_files_of_others_are_not_touched(self) -> None: ...
-
-
-class TestThreads(TiffSeries, ThreadPromises):
-    """Frames from several threads."""
 
 
 class TestTruth(TiffSeries, TruthPromises):
