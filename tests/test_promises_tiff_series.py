@@ -6,7 +6,7 @@ What a promise says about one file for all frames of an image is said here about
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from pymmcore_plus import CMMCorePlus
 
+    from mda_writers.writers.mda_writer import MDAWriter
+
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
@@ -41,6 +43,10 @@ class TestCrash(TiffSeries, CrashPromises):
 
 class TestFullDisk(TiffSeries, FullDiskPromises):
     """A disk that fills up."""
+
+    def make_writer(self, folder: Path, **options: Any) -> MDAWriter:
+        # a file for each frame takes its time: 2000 frames would all wait in the queue
+        return super().make_writer(folder, **{"queue_bytes": 1 << 20, **options})
 
     def test_plan_that_fits_is_written(self, core: CMMCorePlus, disk: Path) -> None:
         # a file takes some kB around its 32 KiB of pixels
