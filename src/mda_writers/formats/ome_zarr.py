@@ -25,6 +25,7 @@ from mda_writers.formats.ngff import (
     well_attributes,
     wells_of,
 )
+from mda_writers.formats.pyramid import auto_levels, level_sizes
 from mda_writers.formats.tiff_ending import final_sizes
 from mda_writers.formats.zarr_final import damage, finish_levels, levels_of
 from mda_writers.formats.zarr_image import ZarrImage, open_level, plane_places, read_frame

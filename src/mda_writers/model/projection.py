@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 from mda_writers.model.layout import AXES
+
+if TYPE_CHECKING:
+    from mda_writers.model.layout import ImageLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,10 @@ class MaxProjection:
                 f"max_projection takes axes out of {', '.join(AXES)}, not {self.axes!r}."
             )
         object.__setattr__(self, "axes", axes)
+
+    def disk_bytes(self, image: ImageLayout) -> int:
+        """Return the bytes of the projections of an image."""
+        return image.nbytes // prod(image.sizes.get(axis, 1) for axis in self.axes)
 
     @classmethod
     def of(cls, value: Any) -> MaxProjection | None:

@@ -240,13 +240,19 @@ class Run:
     def _check_space(self) -> None:
         if self.layout.selective or getattr(self.fmt, "shrinks", False):
             return  # how much will be kept is not known; the guard watches the disk instead
-        images = self.locator.images
+        images = [image for image in self.locator.images if image.frame_shape]
         DiskGuard.check(
             self.path.parent,
-            sum(image.nbytes for image in images if image.frame_shape),
+            sum(map(self._disk_bytes, images)),
             self.locator.frames_expected or 0,
             self.limits.min_free_bytes,
         )
+
+    def _disk_bytes(self, image: ImageLayout) -> int:
+        """Return what an image takes: its pixels, its smaller levels, its projections."""
+        of_format = getattr(self.fmt, "disk_bytes", None)
+        pixels: int = image.nbytes if of_format is None else of_format(image)
+        return pixels + (self.projection.disk_bytes(image) if self.projection else 0)
 
     def _lock_journal(self) -> None:
         """Let nobody take the recording for an interrupted one while this process lives."""
