@@ -43,7 +43,8 @@ class Axis:
         """Return the share and the text of each tick."""
         values = self._decades() if self.log else self._round_values()
         shares = self.share(np.array(values))
-        return [(float(s), _short(v)) for s, v in zip(shares, values, strict=True)]
+        step = values[1] - values[0] if len(values) > 1 else 0.0
+        return [(float(s), _short(v, step)) for s, v in zip(shares, values, strict=True)]
 
     def _round_values(self) -> list[float]:
         step = _round_step((self.high - self.low) / self.ticks_wanted)
@@ -71,9 +72,10 @@ def _round_step(wanted: float) -> float:
     return next(m * power for m in (1, 2, 5, 10) if m * power >= wanted * (1 - 1e-9))
 
 
-def _short(value: float) -> str:
-    """Return a number in few characters: 1500 → ``1.5k``."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if letter == 'k' else size):g}{letter}"
-    return f"{value:.4g}"
+def _short(value: float, step: float) -> str:
+    """Return a number in few characters (15 000 → ``15k``) that differs from its neighbours'."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(size, 1e4) and step >= size / 100:
+            return f"{value / size:g}{letter}"
+    decimals = max(4, ceil(log10(abs(value) / step)) + 1) if value and step > 0 else 4
+    return f"{value:.{decimals}g}"

@@ -54,9 +54,9 @@ def _verified(result: VerifyResult) -> Html:
         el(
             "p",
             el("span", "Damaged", class_="chip bad", data_integrity="damaged"),
-            f" {read}; ",
+            f" {read}. Not what was written: ",
             number(result.frames_faulty, data_figure="frames_faulty"),
-            " are not what was written.",
+            ".",
         ),
         table("Files", ("File", "What"), [*missing, *damaged]) if missing or damaged else None,
         table("Frames", ("Frame", "Image", "File", "What"), faults) if faults else None,

@@ -122,7 +122,8 @@ def _counts(facts: Facts) -> Iterable[tuple[str, object]]:
     if report is None:
         if facts.frames_expected is not None:
             missing = facts.frames_expected - facts.frames_written
-            yield "Not on disk yet", number(missing, data_figure="frames_missing")
+            where = "Not on disk yet" if facts.state == RUNNING else "Not on disk"
+            yield where, number(missing, data_figure="frames_missing")
         return
     yield "Received", number(report.frames_received)
     yield "Missing", number(report.frames_missing, data_figure="frames_missing")
