@@ -1,0 +1,59 @@
+"""Recordings for napari, by drag and drop: a layer a channel, with scale and names.
+
+napari finds this by ``napari.yaml``; nothing here imports napari or Qt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mda_writers.dataset.opening import open_dataset
+from mda_writers.errors import WriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mda_writers.dataset.dataset import Dataset
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
+    """Return what reads `path`; None if it is no recording, so that napari asks others."""
+    try:
+        for each in [path] if isinstance(path, str) else path:
+            open_dataset(each).close()
+    except (WriteError, OSError, ImportError):
+        return None
+    return read
+
+
+def read(path: str | list[str]) -> list[LayerData]:
+    """Return the layers of one recording, or of several."""
+    paths = [path] if isinstance(path, str) else path
+    return [layer for each in paths for layer in layers_of(open_dataset(each))]
+
+
+def layers_of(dataset: Dataset) -> list[LayerData]:
+    """Return an image layer for every channel, each with its levels from large to small."""
+    channels = list(dataset.axes.get("c", ()))
+    if not channels:
+        return [_layer(dataset, dataset.channels[0] if dataset.channels else "", {})]
+    return [_layer(dataset, str(channel), {"c": channel}) for channel in channels]
+
+
+def _layer(dataset: Dataset, name: str, chosen: dict[str, Any]) -> LayerData:
+    levels = [dataset.as_array(level=n, **chosen) for n in range(dataset.levels)]
+    axes = [axis for axis in dataset.sizes if axis not in (*chosen, "s")]
+    z_um, y_um, x_um = dataset.voxel_size_um
+    steps = {"t": dataset.time_interval_s, "z": z_um, "y": y_um, "x": x_um}
+    options = {
+        "name": name or str(getattr(dataset.path, "name", dataset.path)),
+        "scale": tuple(steps.get(axis) or 1.0 for axis in axes),
+        "axis_labels": tuple(axes),
+        "rgb": "s" in dataset.sizes,
+        "multiscale": len(levels) > 1,
+        "metadata": {"path": str(dataset.path), "summary": dataset.summary_metadata},
+        "blending": "additive" if chosen else "translucent",
+    }
+    return (levels if len(levels) > 1 else levels[0]), options, "image"
