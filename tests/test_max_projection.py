@@ -18,7 +18,7 @@ from mda_writers import BigTiffWriter, DiskFullError, WriteError, record
 from mda_writers.model.projection import MaxProjection
 from mda_writers.sinks import max_projection
 from plans import CHANNELS, PLANS, POSITIONS, STACK, TIME, Plan, engine_for, expected_stamps, seq
-from promises.disk import small_disk
+from promises.disk import fill, small_disk
 from stamps import stamp
 
 if TYPE_CHECKING:
@@ -344,22 +344,27 @@ def test_useq_grids_have_projections_of_each_tile(core: CMMCorePlus, tmp_path: P
     assert sorted(writer.projections) == ["P0000_G0000_CH00_000000", "P0000_G0001_CH00_000000"]
 
 
-def test_a_disk_that_projections_fill_is_told_and_keeps_the_frames(tmp_path: Path) -> None:
-    frames = np.random.default_rng(0).integers(0, 9999, (170, 128, 128), np.uint16)
-    with small_disk(tmp_path / "disk") as disk:  # 8 MiB: room for the frames, not for both
+def test_a_disk_without_room_for_projections_is_told_and_keeps_the_frames(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 9999, (60, 128, 128), np.uint16)
+    with small_disk(tmp_path / "disk") as disk:
         writer = BigTiffWriter(disk / "exp.ome.tiff", max_projection=True)
-        writer.begin(128, 128, False, dtype="uint16", sizes={"t": 170})
+        writer.begin(128, 128, False, dtype="uint16", sizes={"t": 60})
         with pytest.raises(DiskFullError):
-            for frame in frames:
+            for t, frame in enumerate(frames):
                 writer.add_frame(frame)
+                if t == 20:
+                    writer.isel(t=0, y=0)  # returns when all of them are on disk
+                    fill(disk / "somebody")
             writer.finish()
+        (disk / "somebody").unlink()
         with pytest.raises(DiskFullError):
             writer.finish()
         written = writer.frames_written
         assert written > 20
         stored = tifffile.imread(disk / "exp.ome.tiff")
         np.testing.assert_array_equal(stored[:written], frames[:written])
-        for file in (disk / "exp_projections").glob("P*.ome.tiff"):
+        found = list((disk / "exp_projections").iterdir())
+        assert len(found) > 20
+        for file in found:
             t = int(file.name.split("_")[2][:6])
             np.testing.assert_array_equal(tifffile.imread(file), frames[t])
-        assert not list((disk / "exp_projections").glob(".*"))
