@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -89,6 +90,42 @@ def test_killed_session_is_known_as_crashed_and_keeps_its_data(tmp_path: Path) -
     # the journals are gone now; the crashed manifest still leads to the data
     with session.dataset("eye") as eye:
         assert (eye.read_image(t=9) == 9).all()
+
+
+def kill_while_recordings_begin_and_end(root: Path, after_s: float) -> int:
+    """Check what a session leaves that is killed at that moment; return its recordings."""
+    with child(root, "busy") as (process, folder):
+        time.sleep(after_s)
+        process.kill()
+    manifest = read(folder)
+    assert (manifest["status"], manifest["complete"]) == ("recording", False)
+    assert all((folder / file).exists() for file in files_named(manifest))
+    session = Acquisition.open(folder)
+    assert session.status == "crashed"
+    assert all(row["note"].endswith("begins") for row in session.notes)
+    recordings = session.recordings("eye")
+    for number, recording in enumerate(recordings):
+        if recording.status != "recording":
+            with session.dataset("eye", number) as eye:
+                assert (eye.read_image(t=0, p=0) == number % 256).all()
+    numbers = [int(row["number"]) for row in session.log("wheel")]
+    assert numbers == list(range(len(numbers)))
+    return len(recordings)
+
+
+def test_manifest_is_true_whenever_the_process_is_killed(tmp_path: Path) -> None:
+    found = [kill_while_recordings_begin_and_end(tmp_path / str(n), n / 3) for n in (1, 2)]
+    assert max(found) > 1
+
+
+@pytest.mark.soak
+def test_manifest_is_true_in_fifty_kills(tmp_path: Path) -> None:
+    moments = random.Random(9)
+    found = [
+        kill_while_recordings_begin_and_end(tmp_path / str(n), moments.uniform(0, 1))
+        for n in range(50)
+    ]
+    assert sum(found) > 50
 
 
 @pytest.mark.parametrize("how", ["record", "sleep"])

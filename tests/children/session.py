@@ -31,9 +31,26 @@ def camera_loop(acq: Acquisition, stop: threading.Event) -> None:
     eye.finish()
 
 
+def be_busy(root: str) -> None:
+    """Begin and end short recordings all the time, with positions that get no frame."""
+    with Acquisition(root, subject="M1", session=1, task="rest") as acq:
+        eye = acq.writer("eye", ".ome.tiff", own_loop=True)
+        for number in range(10_000):
+            acq.note(f"recording {number}\nbegins")
+            eye.begin(8, 8, dtype="uint8", sizes={"t": 1, "p": 3})
+            eye.add_frame(np.full((8, 8), number % 256, np.uint8))
+            acq.log("wheel", {"number": number})
+            eye.finish()
+            if number == 0:  # all that is imported on demand is there now
+                print(acq.folder, flush=True)
+
+
 def main(root: str, how: str) -> None:
     if sys.platform == "win32":  # the only signal that reaches one child and not its parent
         signal.signal(signal.SIGBREAK, signal.default_int_handler)
+    if how == "busy":
+        be_busy(root)
+        return
     core = CMMCorePlus()
     core.loadSystemConfiguration(MM_CONFIGS / "demo.cfg")
     core.setROI(0, 0, 64, 64)
