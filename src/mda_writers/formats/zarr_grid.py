@@ -171,7 +171,8 @@ def grid_of(
             box["c"] *= samples
     axes = tuple(axis for axis in NGFF_ORDER if axis in order)
     chunk_yx = (min(yx[0], chunks.get("y", yx[0])), min(yx[1], chunks.get("x", yx[1])))
-    return Grid(axes, order, samples, yx, chunk_yx, tuple(box[axis] for axis in axes), image.dtype)
+    planes = tuple(box[axis] for axis in axes)
+    return Grid(axes, order, samples, yx, chunk_yx, planes, image.dtype, sharded)
 
 
 def plane_sizes(image: ImageLayout, grid: Grid) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ FORMATS = {
     "bigtiff": ("mda_writers.formats.bigtiff_format", "BigTiffFormat"),
     "tiff-series": ("mda_writers.formats.tiff_series", "TiffSeriesFormat"),
     "ome-zarr": ("mda_writers.formats.ome_zarr", "OmeZarrFormat"),
+    "ome-zarr-objects": ("mda_writers.formats.zarr_objects", "OmeZarrObjects"),
     "video": ("mda_writers.formats.video", "VideoFormat"),
 }
 """``header["format"]`` → module and class, imported when asked for. The class is made by its

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mda_writers.errors import WriteError
 from mda_writers.formats.ome_zarr import OmeZarrFormat
 from mda_writers.formats.zarr_options import ZarrOptions
 from mda_writers.model.series import by_well, describe_plate, numbered
+from mda_writers.storage.object_path import ObjectPath
 from mda_writers.writers.mda_writer import MDAWriter
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ class OMEZarrWriter(MDAWriter):
 
     Parameters
     ----------
-    store : path-like
-        Where the recording goes: a name that ends with ``.zarr``, such as ``exp.ome.zarr``.
+    store : path-like or URL
+        Where the recording goes: a name that ends with ``.zarr``, such as ``exp.ome.zarr``, or
+        the URL of one in an object store, such as ``s3://bucket/exp.ome.zarr`` (extra ``s3``).
+        Of a URL, the journal, the sidecar and the report lie in the current folder.
     ngff_version : {"0.5", "0.4"}
         0.5 is Zarr v3 with shards. 0.4 is Zarr v2, for readers that need it: a file a frame.
     compression : {None, "blosc-lz4", "blosc-zstd", "zstd"}
@@ -48,7 +52,10 @@ class OMEZarrWriter(MDAWriter):
         Size of a chunk along ``y`` and ``x``; by default a chunk is a whole plane.
     shards : mapping, optional
         Planes of a shard along ``t``, ``c`` and ``z``; by default as many as make half a GiB, at
-        most 1024, in the order of acquisition.
+        most 1024, in the order of acquisition. Object stores have none.
+    storage_options : mapping, optional
+        For the object store: what fsspec's file system of that protocol takes (credentials,
+        endpoint). Never written down.
     **options
         Those of `MDAWriter`.
 
@@ -73,12 +80,24 @@ class OMEZarrWriter(MDAWriter):
         levels: int | str = 1,
         chunks: Mapping[str, int] | None = None,
         shards: Mapping[str, int] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self._options = ZarrOptions.parse(
             ngff_version, compression, compression_level, shuffle, levels, chunks, shards
         )
+        self._storage_options = dict(storage_options or {})
+        self._folder_url, self._name = "", ""
+        if "://" in str(store):
+            self._folder_url, _, store = str(store).rstrip("/").rpartition("/")
+        elif self._storage_options:
+            raise ValueError("storage_options: only for a URL such as s3://bucket/exp.ome.zarr.")
         super().__init__(store, **options)
+        if self._folder_url and not self._overwrite and self._is_taken(self.path.name):
+            raise FileExistsError(
+                f"{self._folder_url}/{self.path.name}: exists. Choose another name, or pass "
+                "overwrite=True to replace it."
+            )
 
     def new_array(self, position_key: str, dtype: np.dtype, sizes: dict[str, int]) -> Any:
         """Lay out one image.
@@ -99,7 +118,29 @@ class OMEZarrWriter(MDAWriter):
 
     def format(self, set_id: str) -> OmeZarrFormat:
         """Return how the files of a recording begin, and get their final form."""
-        return OmeZarrFormat(self._options)
+        if not self._folder_url:
+            return OmeZarrFormat(self._options)
+        from mda_writers.formats.zarr_objects import OmeZarrObjects
+
+        return OmeZarrObjects(self._options, self._root(self._name), self._name)
+
+    def _root(self, name: str) -> ObjectPath:
+        return ObjectPath.of_url(f"{self._folder_url}/{name}", self._storage_options)
+
+    def _is_taken(self, name: str) -> bool:
+        """Return whether the object store has something of that name."""
+        root = self._root(name)
+        return any((root / file).exists() for file in ("zarr.json", ".zgroup"))
+
+    def _make_room(self, name: str) -> None:
+        """See to it that the object store has nothing of that name; replace what may be."""
+        if self._overwrite and self._runs == 0:
+            self._root(name).remove()
+        elif self._is_taken(name):
+            raise WriteError(
+                f"{self._folder_url}/{name}: exists, and belongs to another recording. It was "
+                "not touched; choose another name."
+            )
 
     def _begin_run(self, locator: Locator, layout: Layout, header: Mapping[str, Any]) -> None:
         """Choose the folders of the images before the run begins."""
@@ -112,4 +153,8 @@ class OMEZarrWriter(MDAWriter):
             # a list of events may yet name other positions; a camera's own loop hardly will
             locator.put_files(numbered(name))
         header = {**header, "ngff_version": self._options.version}
+        if self._folder_url:
+            self._name = name
+            header["url"] = f"{self._folder_url}/{name}"
+            self._make_room(name)
         super()._begin_run(locator, replace(layout, plate=plate), header)
