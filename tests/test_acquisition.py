@@ -19,7 +19,7 @@ from pymmcore_plus import CMMCorePlus
 
 from conftest import MM_CONFIGS, let_go
 from engine import EngineError, StampedEngine
-from mda_writers import Acquisition, BigTiffWriter, WriteError
+from mda_writers import Acquisition, BigTiffWriter, TiffSeriesWriter, WriteError
 from mda_writers.errors import CorruptRecordingError, FrameError
 from promises.doubles import DoubleError, failing, failing_to_begin
 
@@ -468,6 +468,19 @@ def test_suffix_decides_the_writer(suffix: str, tmp_path: Path) -> None:
     assert all(file["xxh3_128"] and file["size_bytes"] for file in files_named(read(acq)))
     with session.dataset("eye") as eye:
         assert abs(eye.read_image(t=2).astype(int) - 160).max() < 8
+
+
+def test_series_of_files_is_part_of_the_session(tmp_path: Path) -> None:
+    with Acquisition(tmp_path, **NAMES) as acq:
+        writer = acq.writer("eye", "", writer_class=TiffSeriesWriter, own_loop=True)
+        writer.begin(8, 8, dtype="uint8", sizes={"t": 2, "z": 2})
+        for number in range(4):
+            writer.add_frame(np.full((8, 8), number, np.uint8))
+        writer.finish()
+    session = Acquisition.open(acq.folder)
+    assert session.complete
+    with session.dataset("eye") as eye:
+        assert (eye.read_image(t=1, z=0) == 2).all()
 
 
 def test_example_of_a_session_runs(tmp_path: Path) -> None:

@@ -282,3 +282,37 @@ def test_hash_of_a_folder_tells_every_change(tmp_path: Path) -> None:
     (folder / "zarr.json").unlink()
     seen.append(content_hash(folder))
     assert len(set(seen)) == 4
+
+
+def test_file_that_cannot_be_read_back_fails_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(path: Path) -> tuple[int, str]:
+        if path.name.endswith("_wheel.csv"):
+            raise OSError(5, "Input/output error", str(path))
+        return content_hash(path)
+
+    monkeypatch.setattr("mda_writers.acquisition.file_entries.content_hash", unreadable)
+    with pytest.raises(OSError, match="Input/output"), Acquisition(tmp_path, **NAMES) as acq:
+        acq.log("wheel", 1)
+    session = Acquisition.open(acq.folder)
+    assert (session.status, session.complete) == ("failed", False)
+    assert "Input/output error" in session.manifest.errors[0]
+    (row,) = session.log("wheel")
+    assert row["payload"] == "1"
+
+
+def test_ctrl_c_while_files_are_hashed_keeps_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path) -> tuple[int, str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mda_writers.acquisition.file_entries.content_hash", interrupted)
+    with pytest.raises(KeyboardInterrupt), Acquisition(tmp_path, **NAMES) as acq:
+        acq.log("wheel", 1)
+    session = Acquisition.open(acq.folder)
+    assert (session.status, session.complete) == ("interrupted", False)
+    assert session.manifest.producers[0].complete
+    (row,) = session.log("wheel")
+    assert row["payload"] == "1"

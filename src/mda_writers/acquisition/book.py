@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from mda_writers.acquisition.file_entries import entries, hash_all
@@ -109,20 +109,25 @@ class SessionBook:
 
     def end(self) -> None:
         """Write what became of the session, then the same with the hashes of all files."""
-        manifest = self._manifest
         try:
-            self.write()  # as of now; the status follows from it
-            manifest.time_basis.stopped = Moment.now()
-            manifest.status = self._status()
-            manifest.complete = manifest.status == "finished" and all(
-                producer.complete for producer in manifest.producers
-            )
-            self.write()
+            self.write()  # as of now: the status follows from it
+            self._manifest.time_basis.stopped = Moment.now()
+            self._conclude()
             # may take minutes, and may be interrupted: the manifest is true before and after
-            hash_all(manifest, self.path.parent)
-            manifest.write(self.path)
+            with suppress(BaseException), self.remembering():
+                hash_all(self._manifest, self.path.parent)
+            self._conclude()
         except BaseException as error:
             self.remember(error)
+
+    def _conclude(self) -> None:
+        manifest = self._manifest
+        manifest.status = self._status()
+        manifest.complete = manifest.status == "finished" and all(
+            producer.complete for producer in manifest.producers
+        )
+        manifest.errors = [describe(error) for error in self._errors]
+        manifest.write(self.path)
 
     def _status(self) -> Status:
         if self.interrupted:

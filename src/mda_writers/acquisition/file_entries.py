@@ -9,10 +9,10 @@ from mda_writers.acquisition.manifest import FileEntry
 from mda_writers.storage.hashing import content_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from mda_writers.acquisition.manifest import Manifest
+    from mda_writers.acquisition.manifest import Manifest, Recording
 
 
 def entries(files: Iterable[Path], folder: Path, role: str = "") -> list[FileEntry]:
@@ -31,13 +31,20 @@ def relative(file: Path, folder: Path) -> str:
 
 
 def hash_all(manifest: Manifest, folder: Path) -> None:
-    """Fill in the sizes and the hashes of all files of `manifest`."""
-    for entry in _all_entries(manifest):
+    """Fill in the sizes and the hashes of all files of `manifest`; those that are gone leave it.
+
+    A file of a series may be moved away as soon as it is complete.
+    """
+    owners: list[Manifest | Recording] = [manifest]
+    owners += [recording for producer in manifest.producers for recording in producer.recordings]
+    for owner in owners:
+        owner.files = [entry for entry in owner.files if _hash(entry, folder)]
+
+
+def _hash(entry: FileEntry, folder: Path) -> bool:
+    """Fill in the size and the hash; return whether there is such a file."""
+    try:
         entry.size_bytes, entry.xxh3_128 = content_hash(folder / entry.path)
-
-
-def _all_entries(manifest: Manifest) -> Iterator[FileEntry]:
-    yield from manifest.files
-    for producer in manifest.producers:
-        for recording in producer.recordings:
-            yield from recording.files
+    except FileNotFoundError:
+        return False
+    return True

@@ -89,10 +89,10 @@ class StoredAcquisition:
         return _open_dataset(self._path(recordings[number]))
 
     def datasets(self) -> dict[str, list[Any]]:
-        """Return every recording that has a frame, by device."""
+        """Return every recording, by device."""
         found = {device: self.recordings(device) for device in self.devices}
         return {
-            device: [_open_dataset(self._path(r)) for r in recordings if r.frames_written != 0]
+            device: [_open_dataset(self._path(r)) for r in recordings]
             for device, recordings in found.items()
             if recordings
         }
