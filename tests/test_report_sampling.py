@@ -96,6 +96,10 @@ def test_a_plot_of_a_million_points_shows_every_outlier() -> None:
         (Axis(0.5, 2_000_000, log=True), ["1", "100", "10k", "1M"]),
         (Axis(-1, 1), ["-1", "-0.5", "0", "0.5", "1"]),
         (Axis(3, 7, log=True), ["3", "7"]),
+        (Axis(0, 65_535), ["0", "20k", "40k", "60k"]),
+        (Axis(71.2201, 71.2249), ["71.222", "71.224"]),
+        (Axis(10_000, 10_004), ["10000", "10001", "10002", "10003", "10004"]),
+        (Axis(3e5, 9e7), ["20M", "40M", "60M", "80M"]),
     ],
 )
 def test_ticks_are_round_numbers(axis: Axis, expected: list[str]) -> None:

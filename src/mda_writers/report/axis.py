@@ -43,12 +43,18 @@ class Axis:
         """Return the share and the text of each tick."""
         values = self._decades() if self.log else self._round_values()
         shares = self.share(np.array(values))
-        step = values[1] - values[0] if len(values) > 1 else 0.0
-        return [(float(s), _short(v, step)) for s, v in zip(shares, values, strict=True)]
+        steps = values if self.log else [values[-1] - values[-2]] * len(values)
+        return [
+            (float(share), _short(value, step))
+            for share, value, step in zip(shares, values, steps, strict=True)
+        ]
 
     def _round_values(self) -> list[float]:
-        step = _round_step((self.high - self.low) / self.ticks_wanted)
-        first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
+        for wanted in (self.ticks_wanted, 2 * self.ticks_wanted):  # the second time there are two
+            step = _round_step((self.high - self.low) / wanted)
+            first, last = ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9)
+            if last > first:
+                break
         return [round(n * step, 12) for n in range(first, last + 1)]
 
     def _decades(self) -> list[float]:
@@ -74,8 +80,8 @@ def _round_step(wanted: float) -> float:
 
 def _short(value: float, step: float) -> str:
     """Return a number in few characters (15 000 → ``15k``) that differs from its neighbours'."""
+    digits = max(4, ceil(log10(abs(value) / step)) + 1) if value else 1
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= max(size, 1e4) and step >= size / 100:
-            return f"{value / size:g}{letter}"
-    decimals = max(4, ceil(log10(abs(value) / step)) + 1) if value and step > 0 else 4
-    return f"{value:.{decimals}g}"
+            return f"{value / size:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
