@@ -565,7 +565,7 @@ def test_frames_before_and_after_are_refused(tmp_path: Path) -> None:
 def test_path_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     writer = CV2Writer(tmp_path / "file" / "film.mp4")
-    with pytest.raises((WriteError, OSError), match="file"):
+    with pytest.raises(WriteError, match=r"film\.mp4: could not be written .* permissions"):
         writer.begin(64, 48)
 
 

@@ -123,8 +123,7 @@ class Run:
         """
         self._check_selection()
         self._check_space()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        journal = JournalWriter(journal_path(self.path))
+        journal = self._new_journal()
         try:
             self._lock_journal()
             self._make_projections()
@@ -253,6 +252,13 @@ class Run:
         of_format = getattr(self.fmt, "disk_bytes", None)
         pixels: int = image.nbytes if of_format is None else of_format(image)
         return pixels + (self.projection.disk_bytes(image) if self.projection else 0)
+
+    def _new_journal(self) -> JournalWriter:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return JournalWriter(journal_path(self.path))
+        except OSError as error:
+            raise explained(error, self.path) from error
 
     def _lock_journal(self) -> None:
         """Let nobody take the recording for an interrupted one while this process lives."""
