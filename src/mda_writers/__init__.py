@@ -8,6 +8,7 @@ from mda_writers.errors import DiskFullError, WriteError
 
 if TYPE_CHECKING:
     from mda_writers.acquisition.acquisition import Acquisition
+    from mda_writers.batch.conversion import convert
     from mda_writers.batch.recover import recover
     from mda_writers.batch.verify import verify
     from mda_writers.dataset.dataset import Dataset
@@ -38,6 +39,7 @@ __all__ = [
     "WriteError",
     "__version__",
     "codecs",
+    "convert",
     "open_dataset",
     "record",
     "recover",
@@ -58,6 +60,7 @@ _ON_DEMAND = {
     "OutputParameters": "writers.config_frames",
     "TiffSeriesWriter": "writers.tiff_series",
     "codecs": "formats.video_probe",
+    "convert": "batch.conversion",
     "open_dataset": "dataset.opening",
     "record": "writers.record",
     "recover": "batch.recover",

@@ -1,0 +1,139 @@
+"""Convert: the same recording in another format, every frame with its index and metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mda_writers.batch.inputs import find_inputs, outputs_for
+from mda_writers.batch.job import Job
+from mda_writers.batch.outputs import check_options, is_recording_name, writer_for
+from mda_writers.batch.reading import opened, stream_of
+from mda_writers.batch.runner import run_jobs
+from mda_writers.batch.stream import write_stream
+from mda_writers.errors import WriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mda_writers.batch.summary import Summary
+    from mda_writers.model.report import RecordingReport
+
+
+def convert(
+    inputs: str | Path | Iterable[str | Path],
+    output: str | Path,
+    *,
+    suffix: str = "",
+    overwrite: bool = False,
+    workers: int | None = None,
+    client: Any = None,
+    scheduler: str | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Summary:
+    """Convert recordings between OME-TIFF, OME-Zarr and video.
+
+    The result is a recording as the writer of its format would have made it: the same positions,
+    names, indices, metadata and times of every frame. What was done before is skipped.
+
+    Parameters
+    ----------
+    inputs : path-like or iterable of path-like
+        Recordings, or folders that hold some; also images and videos from elsewhere.
+    output : path-like
+        The result of one recording (``b.ome.zarr``); or a folder for the results of all, each
+        with the name of its recording.
+    suffix : str
+        With a folder, the format: ``".ome.tiff"``, ``".ome.zarr"``, ``".mp4"``, ….
+    overwrite : bool
+        Whether anything else of a result's name may be replaced.
+    workers : int, optional
+        Recordings worked on at once on this machine; by default one a core, at most 4.
+    client : distributed.Client, optional
+        A Dask cluster to work on.
+    scheduler : str, optional
+        The address of one (``"tcp://…"``).
+    progress : bool
+        Whether to show a progress bar and, at the end, the results of several recordings.
+    **options
+        Those of the format's writer: ``levels=3``, ``compression="zlib"``,
+        ``contrast_limits=(100, 4000)``, ``fps=20``, ….
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If inputs or options make no sense; nothing is done then.
+    BatchError
+        If any recording could not be converted; all others were.
+    """
+    found = find_inputs(inputs)
+    target = Path(output).expanduser().absolute()
+    if not suffix and is_recording_name(target):
+        if len(found) != 1:
+            raise ValueError(
+                f"{target.name} is the name of one result, and there are {len(found)} recordings. "
+                'Give a folder and suffix=".ome.zarr" or the like.'
+            )
+        targets = [target]
+    else:
+        if not suffix:
+            raise ValueError(f'{target}: a folder; give the format, such as suffix=".ome.zarr".')
+        targets = outputs_for(found, target, suffix)
+    for path in {path.suffix: path for path in targets}.values():
+        check_options(path, options)
+    process = Convert(options)
+    jobs = [
+        Job(process, (path,), target, overwrite)
+        for (path, _), target in zip(found, targets, strict=True)
+    ]
+    return run_jobs(
+        jobs, workers=workers, client=client, scheduler=scheduler, progress=progress
+    ).checked()
+
+
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """Writes a recording again, in the format of the result's name."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "convert"
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The writer's options."""
+        return dict(self.options)
+
+    def further_inputs(self) -> Sequence[Path]:
+        """Nothing more is read."""
+        return ()
+
+    def run(self, inputs: Sequence[Path], result: Path) -> str:
+        """Write it, and say what is missing in it."""
+        (path,) = inputs
+        with opened(path) as dataset:
+            on_disk = len(dataset.image_coordinates)
+            report = write_stream(
+                stream_of(dataset, path), writer_for(result), result, self.options
+            )
+        return checked_report(report, on_disk, path)
+
+
+def checked_report(report: RecordingReport, frames: int, source: Path) -> str:
+    """Return what whoever uses a result should know.
+
+    Raises
+    ------
+    WriteError
+        If not every frame was written.
+    """
+    decimated = report.frames_received > frames
+    if report.frames_written + report.not_saved < frames and not decimated:
+        raise WriteError(
+            f"{source}: {frames} frames on disk, and only {report.frames_written} were written."
+        )
+    lacking = report.frames_missing + len(report.skipped)
+    if lacking:
+        return f"{lacking} of {report.frames_expected} planned frames were never taken"
+    return "" if report.complete else "the recording was not complete"

@@ -1,0 +1,63 @@
+"""Which writer makes a recording of a given name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mda_writers.model.names import split_suffix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mda_writers.writers.mda_writer import MDAWriter
+
+_WRITERS = {
+    "bigtiff.BigTiffWriter": (".ome.tif", ".ome.tiff", ".tif", ".tiff"),
+    "ome_zarr.OMEZarrWriter": (".ome.zarr", ".zarr"),
+    "cv2.CV2Writer": (".mp4", ".avi", ".mkv"),
+}
+
+
+def writer_for(path: Path) -> type[MDAWriter]:
+    """Return the writer for a file name.
+
+    Raises
+    ------
+    ValueError
+        If no writer makes such files.
+    """
+    suffix = split_suffix(path.name)[1].lower()
+    for name, suffixes in _WRITERS.items():
+        if suffix in suffixes:
+            module, made_by = name.split(".")
+            found: type[MDAWriter] = getattr(
+                import_module(f"mda_writers.writers.{module}"), made_by
+            )
+            return found
+    known = ", ".join(suffix for suffixes in _WRITERS.values() for suffix in suffixes)
+    raise ValueError(
+        f"{path.name}: nothing writes {suffix or 'a name without suffix'}; {known} do."
+    )
+
+
+def is_recording_name(path: Path) -> bool:
+    """Whether the name is one that a writer makes."""
+    suffix = split_suffix(path.name)[1].lower()
+    return any(suffix in suffixes for suffixes in _WRITERS.values())
+
+
+def check_options(path: Path, options: Mapping[str, Any]) -> None:
+    """Refuse options that the writer for `path` does not take, before anything is done.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As the writer says.
+    """
+    import tempfile
+    from pathlib import Path as AnyPath
+
+    with tempfile.TemporaryDirectory() as folder:
+        writer_for(path)(AnyPath(folder) / path.name, **options)

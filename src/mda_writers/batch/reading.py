@@ -1,0 +1,173 @@
+"""Recordings as streams: ours in the order of acquisition, others image after image."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import useq
+from pydantic import ValidationError
+
+from mda_writers.batch.stored_plan import planned_entry
+from mda_writers.batch.stream import FrameStream
+from mda_writers.dataset.opening import find_recording, open_dataset
+from mda_writers.dataset.sidecar_index import SidecarIndex
+from mda_writers.errors import WriteError
+from mda_writers.model.encode import to_json
+from mda_writers.model.frame import Frame
+from mda_writers.model.plan import PlannedImage, image_index
+from mda_writers.recording.stored import StoredRecording
+from mda_writers.sinks.sidecar import sidecar_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from mda_writers.dataset.dataset import Dataset
+    from mda_writers.model.layout import ImageLayout
+
+BLOCK_BYTES = 64 << 20
+"""Bytes of frames read at once from files that are not ours: chunks there may hold many."""
+
+Place = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One frame on disk: its image, its place there, its pixels, and what is known about it."""
+
+    image: ImageLayout
+    place: Place
+    pixels: np.ndarray
+    metadata: dict[str, Any]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Dataset]:
+    """Open a recording that nobody writes to any more.
+
+    Raises
+    ------
+    WriteError
+        If it is still being written.
+    FileNotFoundError, CorruptRecordingError
+        See `open_dataset`.
+    """
+    with open_dataset(path) as dataset:
+        if dataset.is_live():
+            raise WriteError(
+                f"{path}: still being written. Try again when the recording has ended."
+            )
+        yield dataset
+
+
+def stream_of(dataset: Dataset, path: Path) -> FrameStream:
+    """Return a recording as a stream of all of its frames."""
+    main = find_recording(path)
+    # a plate is told by the sequence, to the formats that know plates
+    layout = replace(dataset.source.contents.layout, images=(), plate={}, selective=False)
+    if main is None:
+        header = {
+            "summary_metadata": dataset.summary_metadata,
+            **planned_entry(map(planned_like, dataset.source.contents.layout.images)),
+        }
+        return FrameStream(header, layout, (_frame(plane) for plane in planes_of(dataset)))
+    stored = StoredRecording.find(main)
+    report = stored.report
+    left_out = report is None or report.not_saved > 0
+    flags = [_saved(frame) for _, frame in in_order(stored)] if left_out else None
+    return FrameStream(
+        header=stored.header,
+        layout=layout,
+        frames=_frames(dataset, stored),
+        flags=None if flags is None or all(flags) else flags,
+        skipped=report.skipped if report else (),
+        canceled=report.canceled if report else False,
+    )
+
+
+def planes_of(dataset: Dataset) -> Iterator[Plane]:
+    """Return every frame that is on disk, image after image, in the order of its axes.
+
+    Never more than `BLOCK_BYTES` of them are in memory, or one frame.
+    """
+    source = dataset.source
+    for image in source.contents.layout.images:
+        slots = source.slots(image.key)
+        places = np.argwhere(slots >= 0)
+        count = max(1, BLOCK_BYTES // max(1, image.frame_bytes))
+        for begin in range(0, len(places), count):
+            block = places[begin : begin + count]
+            pixels = source.read(image, slots[tuple(block.T)].reshape(len(block)))
+            for place, frame in zip(block, pixels, strict=True):
+                where = tuple(map(int, place))
+                yield Plane(image, where, frame, source.metadata(image, where))
+
+
+def planned_like(image: ImageLayout) -> PlannedImage:
+    """Return the plan of an image that exists."""
+    channels = {n: (channel.name, channel.group) for n, channel in enumerate(image.channels)}
+    return PlannedImage(
+        image_index(image.index), image.name, dict(image.sizes), channels, image.position_um
+    )
+
+
+def index_of(image: ImageLayout, place: Iterable[int]) -> dict[str, int]:
+    """Return the index of a place: that of its image, and that within it."""
+    return {**image.index, **dict(zip(image.sizes, place, strict=True))}
+
+
+def in_order(stored: StoredRecording) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return the key and the metadata of every frame on record, in the order of acquisition."""
+    if sidecar_path(stored.path).exists():
+        return SidecarIndex(sidecar_path(stored.path)).frames_in_order()
+    return stored.frames()
+
+
+def times_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the clock times of a frame as `Frame` takes them; nothing where none are known."""
+    ours = metadata.get("mda_writers") or {}
+    return {name: ours[name] for name in ("unix_time_s", "monotonic_s") if name in ours}
+
+
+def own_metadata(metadata: Mapping[str, Any]) -> bytes:
+    """Return a frame's metadata as JSON, without what was added about its old place."""
+    return to_json({name: value for name, value in metadata.items() if name != "mda_writers"})
+
+
+def _frames(dataset: Dataset, stored: StoredRecording) -> Iterator[Frame]:
+    source = dataset.source
+    images = {image.key: image for image in source.contents.layout.images}
+    for key, metadata in in_order(stored):
+        ours = metadata["mda_writers"]
+        image = images.get(key) or stored.images.get(key)
+        if image is None and _saved(metadata):
+            raise WriteError(f"{stored.path}: a frame of an image {key!r} that is not on record.")
+        if _saved(metadata):
+            slot = source.slots(key)[tuple(ours["place"])]
+            pixels = source.read(images[key], np.array([slot]))[0]
+        else:
+            # left out when it was recorded: only that it came is known
+            like = image or next(iter(images.values()))
+            pixels = np.broadcast_to(np.zeros((), like.dtype), like.frame_shape)
+        yield Frame(
+            pixels, ours["index"], own_metadata(metadata), _event(metadata), **times_of(metadata)
+        )
+
+
+def _frame(plane: Plane) -> Frame:
+    index = index_of(plane.image, plane.place)
+    return Frame(plane.pixels, index, own_metadata(plane.metadata), **times_of(plane.metadata))
+
+
+def _saved(metadata: Mapping[str, Any]) -> bool:
+    return bool(metadata["mda_writers"].get("saved", True))
+
+
+def _event(metadata: Mapping[str, Any]) -> useq.MDAEvent | None:
+    try:
+        return useq.MDAEvent.model_validate(metadata["mda_event"])
+    except (KeyError, ValidationError):
+        return None
