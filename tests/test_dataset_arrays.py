@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
 import pytest
+import zarr
 
 from mda_writers import BigTiffWriter, OMEZarrWriter, open_dataset, record
 from mda_writers.dataset.coordinates import CoordinateError
@@ -84,7 +87,10 @@ def test_a_frame_is_named_by_names_indices_and_long_words(dataset: Dataset) -> N
         ({"p": 0, "t": 4, "c": 0, "z": 0}, r"no t=4; there is 0, 1, 2, 3"),
         ({"p": 0, "t": -1, "c": 0, "z": 0}, r"no t=-1; there is"),
         ({"p": 0, "t": 0, "c": "Cy5", "z": 0}, r"no channel called 'Cy5'.*DAPI, FITC"),
-        ({"p": "left", "t": 0, "c": 0, "z": 0}, r"no position called 'left'; there is p0, p1"),
+        (
+            {"p": "left", "t": 0, "c": 0, "z": 0},
+            r"no position called 'left'; there is p0, p1",
+        ),
         ({"p": 0, "t": 0, "c": 0}, r"Say which z: 0, 1, 2"),
         ({"t": 0, "c": 0, "z": 0}, r"Say which p: p0, p1"),
         ({"p": 0, "t": 1.0, "c": 0, "z": 0}, r"no t=1.0"),
@@ -116,7 +122,8 @@ def test_the_array_has_any_order_of_axes_and_any_part(dataset: Dataset) -> None:
     np.testing.assert_array_equal(order, whole.transpose(3, 1, 2, 0, 4, 5))
     part = dataset.as_array(c="FITC", t=slice(1, 3), z=[2, 0], y=slice(3, 9), x=-1)
     np.testing.assert_array_equal(
-        part.compute(), dataset.as_array().compute()[:, 1:3, 1, :, 3:9, -1][:, :, [2, 0]]
+        part.compute(),
+        dataset.as_array().compute()[:, 1:3, 1, :, 3:9, -1][:, :, [2, 0]],
     )
     one = dataset.as_array(axes=["t"], p="p0", c="DAPI", z=2)
     assert one.shape == (4, 32, 40)
@@ -132,7 +139,8 @@ def test_isel_is_numpy_on_the_whole_array(dataset: Dataset) -> None:
     whole = dataset.as_array().compute()
     np.testing.assert_array_equal(dataset.isel(), whole)
     np.testing.assert_array_equal(
-        dataset.isel(t=-1, channel=0, z=slice(None, None, 2), y=5), whole[:, -1, 0, ::2, 5]
+        dataset.isel(t=-1, channel=0, z=slice(None, None, 2), y=5),
+        whole[:, -1, 0, ::2, 5],
     )
     np.testing.assert_array_equal(dataset.isel({"p": 1}, x=slice(2, 30, 3)), whole[1, ..., 2:30:3])
     with pytest.raises(CoordinateError, match="no axis 'q'"):
@@ -150,7 +158,11 @@ def test_what_is_returned_may_be_written_to(dataset: Dataset) -> None:
 def test_an_array_of_a_million_frames_is_a_few_thousand_tasks(dataset: Dataset) -> None:
     from mda_writers.dataset.lazy import MOST_CHUNKS, frames_a_chunk
 
-    for sizes, frame_bytes in [((1000, 1000), 32768), ((10**6,), 8 << 20), ((7, 3), 10**9)]:
+    for sizes, frame_bytes in [
+        ((1000, 1000), 32768),
+        ((10**6,), 8 << 20),
+        ((7, 3), 10**9),
+    ]:
         chunks = frames_a_chunk(sizes, frame_bytes)
         count = np.prod([-(-n // c) for n, c in zip(sizes, chunks, strict=True)])
         assert count <= 2 * MOST_CHUNKS
@@ -210,7 +222,11 @@ def test_levels_that_are_stored_are_read(tmp_path: Path) -> None:
     writer.add_frame(picture)
     writer.finish()
     with open_dataset(tmp_path / "exp.zarr") as dataset:
-        assert [shape[-2:] for shape in dataset.shapes] == [(600, 400), (300, 200), (150, 100)]
+        assert [shape[-2:] for shape in dataset.shapes] == [
+            (600, 400),
+            (300, 200),
+            (150, 100),
+        ]
         np.testing.assert_array_equal(dataset.read_image(level=1), halve(picture))
         np.testing.assert_array_equal(dataset.read_image(level=2), halve(halve(picture)))
 
@@ -232,14 +248,23 @@ class WorldEngine:
                 for _, sub_event, meta in super().exec_event(event):
                     row = round(150 - event.y_pos / 0.5) - TILE // 2  # y grows upwards
                     column = round(150 + event.x_pos / 0.5) - TILE // 2
-                    yield WORLD[row : row + TILE, column : column + TILE].copy(), sub_event, meta
+                    yield (
+                        WORLD[row : row + TILE, column : column + TILE].copy(),
+                        sub_event,
+                        meta,
+                    )
 
         return Engine(core, frame_shape=(TILE, TILE))
 
 
 def recorded_world(core: CMMCorePlus, path: Path, **plans: Any) -> Dataset:
     core.mda.set_engine(WorldEngine(core))
-    record(core, seq(channels=["DAPI", "FITC"], **plans), BigTiffWriter(path), progress=False)
+    record(
+        core,
+        seq(channels=["DAPI", "FITC"], **plans),
+        BigTiffWriter(path),
+        progress=False,
+    )
     return open_dataset(path)
 
 
@@ -247,9 +272,18 @@ def recorded_world(core: CMMCorePlus, path: Path, **plans: Any) -> Dataset:
 def test_a_stitched_grid_is_the_world_that_it_was_taken_of(
     overlap: int, core: CMMCorePlus, tmp_path: Path
 ) -> None:
-    grid = {"rows": 3, "columns": 4, "overlap": overlap, "mode": "row_wise_snake", **FIELD}
+    grid = {
+        "rows": 3,
+        "columns": 4,
+        "overlap": overlap,
+        "mode": "row_wise_snake",
+        **FIELD,
+    }
     with recorded_world(
-        core, tmp_path / "exp.ome.tif", stage_positions=[(5.0, -3.0, 0.0)], grid_plan=grid
+        core,
+        tmp_path / "exp.ome.tif",
+        stage_positions=[(5.0, -3.0, 0.0)],
+        grid_plan=grid,
     ) as dataset:
         step = TILE * (100 - overlap) // 100
         stitched = dataset.as_array(stitched=True, c="FITC").compute()
@@ -277,3 +311,33 @@ def test_stitched_positions_leave_gaps_as_fill(core: CMMCorePlus, tmp_path: Path
         covered = np.zeros(world.shape, bool)
         covered[50:, :TILE] = covered[50:, 60:] = covered[:TILE, :TILE] = True
         np.testing.assert_array_equal(stitched, np.where(covered, world, 9))
+
+
+def test_raw_shards_are_mapped_and_compressed_ones_are_not(tmp_path: Path) -> None:
+    from mda_writers.dataset.shard_maps import can_map
+
+    for compression, mapped in ((None, True), ("zstd", False)):
+        path = tmp_path / f"{compression}.zarr"
+        writer = OMEZarrWriter(path, compression=compression, shards={"t": 3})
+        writer.begin(24, 16, False, dtype="uint16", sizes={"t": 8, "c": 2})
+        for t, c in np.ndindex(8, 2):
+            writer.add_frame(stamp({"t": t, "c": c}, (16, 24), "uint16"))
+        writer.finish()
+        assert can_map(zarr.open_array(path / "0", mode="r")) is mapped
+        with open_dataset(path) as dataset:
+            pixels = dataset.as_array().compute()
+            for t, c in np.ndindex(8, 2):
+                check_stamp(pixels[t, c], {"t": t, "c": c})
+                check_stamp(dataset.read_image(t=t, c=c), {"t": t, "c": c})
+            np.testing.assert_array_equal(dataset.isel(c=1, t=slice(1, 7, 2)), pixels[1:7:2, 1])
+
+
+def test_arrays_travel_to_other_processes_and_are_read_by_several_threads(dataset: Dataset) -> None:
+    array = dataset.as_array(fill_value=7)
+    whole = array.compute()
+    travelled = pickle.loads(pickle.dumps(array))
+    np.testing.assert_array_equal(travelled.compute(), whole)
+    with ThreadPoolExecutor(4) as pool, dask.config.set(pool=pool, scheduler="threads"):
+        many = [dataset.as_array(fill_value=7).rechunk((1, 1, 1, 1, 32, 40)) for _ in range(4)]
+        for again in dask.compute(*many):
+            np.testing.assert_array_equal(again, whole)

@@ -101,7 +101,7 @@ FILES = [
 
 @pytest.mark.parametrize(("kind", "suffix"), FILES)
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -164,7 +164,7 @@ def test_a_lost_chunk_of_zarr_is_an_error_and_not_black(tmp_path: Path) -> None:
             dataset.read_image(p=1, t=0, c=0)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(at=st.floats(0, 1), byte=st.none() | st.integers(0, 255))
 def test_a_foreign_tiff_with_a_damaged_header_never_hangs(
     tmp_path_factory: pytest.TempPathFactory, at: float, byte: int | None

@@ -47,8 +47,9 @@ class TiffPlanes:
         """Return planes of a file of an image."""
         if not len(numbers):
             return np.zeros((0, *image.frame_shape), image.dtype)
-        if self._is_compressed(name):
-            return self._paged[name].read(numbers)
+        paged = self._compressed(name)
+        if paged is not None:
+            return paged.read(numbers)
         planes = self._planes(name, image, int(numbers.max()) + 1)
         first = int(numbers[0])
         if np.array_equal(numbers, np.arange(first, first + len(numbers))):
@@ -70,20 +71,21 @@ class TiffPlanes:
 
     # ------------------------------------------------------------ helpers
 
-    def _is_compressed(self, name: str) -> bool:
-        """Whether the file's planes have no fixed places; asked of its header, once."""
+    def _compressed(self, name: str) -> PagedTiff | None:
+        """Return the reader of a file whose planes have no fixed places; None where they have."""
         if name in self._maps:
-            return False
-        if name not in self._paged:
+            return None
+        paged = self._paged.get(name)
+        if paged is None:
             path = self._folder / name
             _size(path)
             with path.open("rb") as stream:
                 if first_ifd(stream.read(DATA_OFFSET)).get(COMPRESSION, 1) == 1:
-                    return False
-            self._paged[name] = PagedTiff(path)
+                    return None
+            paged = self._paged.setdefault(name, PagedTiff(path))
             if len(self._paged) > OPEN:
                 self._paged.popitem(last=False)[1].close()
-        return True
+        return paged
 
     def _planes(self, name: str, image: ImageLayout, needed: int) -> np.ndarray:
         """Return the map of a file, of at least `needed` planes.

@@ -1,4 +1,4 @@
-"""The pixels of our OME-Zarr recordings, read by zarr-python."""
+"""The pixels of our OME-Zarr recordings, mapped where they are raw, else read by zarr-python."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mda_writers.dataset.shard_maps import ShardMaps, can_map
 from mda_writers.dataset.zarr_read import read_box
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.zarr_final import levels_of
@@ -29,6 +30,7 @@ class ZarrPlanes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._arrays: dict[tuple[str, int], Any] = {}
+        self._shards: dict[tuple[str, int], ShardMaps] = {}
 
     def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
         """Return the numbers as they are."""
@@ -41,6 +43,9 @@ class ZarrPlanes:
         if not places:
             return np.zeros((0, *self.level_shapes(image)[level]), image.dtype)
         array = self._array(image, level, places)
+        mapped = self._mapped(image, level, array, places)
+        if mapped is not None:
+            return mapped
         if len(image.frame_shape) == 2:
             axes = [axis for axis in ("t", "c", "z") if axis in image.sizes]
             frames = read_box(array, axes, image.sizes, np.asarray(slots))
@@ -60,9 +65,10 @@ class ZarrPlanes:
     def close(self) -> None:
         """Forget the arrays; none of them keeps a file open."""
         self._arrays.clear()
+        self._shards.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_folder": self._folder, "_arrays": {}}
+        return {"_folder": self._folder, "_arrays": {}, "_shards": {}}
 
     def _array(self, image: ImageLayout, level: int, places: list[tuple[int, ...]]) -> Any:
         """Return a level's array; opened anew when it has grown since."""
@@ -81,6 +87,17 @@ class ZarrPlanes:
         if not _holds(array, image, places):
             raise _corrupt(folder / str(level), f"its shape is {array.shape}")
         return array
+
+    def _mapped(
+        self, image: ImageLayout, level: int, array: Any, places: list[tuple[int, ...]]
+    ) -> np.ndarray | None:
+        """Return frames out of memory maps; None where only zarr-python can read them."""
+        if len(image.frame_shape) != 2 or not can_map(array):
+            return None
+        name = (image.file, level)
+        if name not in self._shards:
+            self._shards[name] = ShardMaps(self._folder / image.file / str(level), array)
+        return self._shards[name].read([plane_places(image, place)[0] for place in places])
 
     def _check_blank(
         self,
