@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import socket
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
     from pymmcore_plus import CMMCorePlus
 
-moto_server = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 fsspec = pytest.importorskip("fsspec")
 s3fs = pytest.importorskip("s3fs")
 
@@ -33,33 +37,63 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def server() -> Iterator[Any]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+class Server:
+    """An S3 server in a process of its own, so that it can be killed."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self._wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise TimeoutError("the S3 server of the tests did not start")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server()
     yield server
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture
 def options(
-    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, Any]]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)  # the server on this machine answers
-    host, port = server.get_host_and_port()
+    yield options_of(server)
+    close_connections()
+
+
+def options_of(server: Server) -> dict[str, Any]:
+    """Return the options of a fresh bucket."""
     found = {
         "key": "test",
         "secret": "test",
-        "endpoint_url": f"http://{host}:{port}",
+        "endpoint_url": f"http://127.0.0.1:{server.port}",
         "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 2},
     }
     store = s3fs.S3FileSystem(**found)
-    if store.exists("bucket"):  # moto remembers it from the test before
+    if store.exists("bucket"):
         store.rm("bucket", recursive=True)
     store.mkdir("bucket")
-    yield found
-    close_connections()
+    return found
 
 
 def close_connections() -> None:
@@ -121,25 +155,28 @@ def test_recording_of_open_length_grows_and_can_be_replaced(options: dict[str, A
 
 
 def test_network_error_ends_the_run_loudly_and_keeps_what_was_written(
-    server: Any, options: dict[str, Any]
+    options: dict[str, Any],
 ) -> None:
-    url = "s3://bucket/exp.ome.zarr"
-    writer = OMEZarrWriter(url, storage_options=options, queue_bytes=4 * 32 * 32 * 2)
-    writer.begin(32, 32, sizes={"t": 1000})
-    for t in range(20):
-        writer.add_frame(stamp({"t": t}, (32, 32), "uint16"))
-    writer.isel(t=19)
-    found = array(url, options)
-    server.stop()
-    with pytest.raises(WriteError, match=r"could not|failed"):
-        for t in range(20, 1000):
+    own = Server()
+    try:
+        url, options = "s3://bucket/exp.ome.zarr", options_of(own)
+        writer = OMEZarrWriter(url, storage_options=options, queue_bytes=4 * 32 * 32 * 2)
+        writer.begin(32, 32, sizes={"t": 1000})
+        for t in range(5):
             writer.add_frame(stamp({"t": t}, (32, 32), "uint16"))
-    with pytest.raises(WriteError):
-        writer.finish()
-    assert 20 <= writer.frames_written < 1000
-    for t in range(20):
+        writer.isel(t=4)
+        found = array(url, options)
+        own.kill()
+        with pytest.raises(WriteError, match=r"could not|failed"):
+            for t in range(5, 1000):
+                writer.add_frame(stamp({"t": t}, (32, 32), "uint16"))
+        with pytest.raises(WriteError):
+            writer.finish()
+    finally:
+        own.kill()
+    assert writer.frames_written == 5
+    for t in range(5):
         check_stamp(found[t], {"t": t})
-    server.start()
 
 
 def test_storage_options_need_a_url(tmp_path: Path) -> None:

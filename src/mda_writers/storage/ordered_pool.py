@@ -168,6 +168,8 @@ class OrderedPool(WritePool):
     def _compute(self) -> None:
         while (job := self._work_due.get()) is not None:
             try:
+                if self._broken is not None:  # nobody will write what comes of it
+                    raise self._broken
                 job.future.set_result(job.job())
             except BaseException as error:
                 job.future.set_exception(error)
