@@ -95,10 +95,13 @@ def end_laid_out(
     laid_out : int
         Number of planes that it has room for.
     """
-    new = around(image, planes, layout, xml)
     file = BlockFile(path, direct=False)
     try:
-        _switch(file, path, new, DATA_OFFSET + laid_out * image.frame_bytes, xml)
+        if planes != laid_out:
+            new = around(image, planes, layout, xml)
+            _switch(file, path, new, DATA_OFFSET + laid_out * image.frame_bytes, xml)
+        elif xml is not None:  # the IFDs stay as they are; for 100 000 planes they are 25 MB
+            describe(path, xml)
         file.sync()
     finally:
         file.close()

@@ -30,16 +30,16 @@ class TiffLayout:
 
     Attributes
     ----------
-    head : bytes
+    head : bytes-like
         The first `DATA_OFFSET` bytes. Writing them switches the file to this layout.
-    tail : bytes
+    tail : bytes-like
         The other IFDs and the description, for `tail_offset` on.
     tail_offset : int
         Where the pixels end.
     """
 
-    head: bytes
-    tail: bytes
+    head: bytes | bytearray
+    tail: bytes | bytearray
     tail_offset: int
 
 
@@ -93,7 +93,7 @@ def lay_out(
         sparse.seek(0)
         with tifffile.TiffFile(cast("io.BufferedRandom", sparse)) as tif:
             tif.pages.first.tags["ImageDescription"].overwrite(xml_bytes(xml))
-    return TiffLayout(bytes(sparse.head), bytes(sparse.tail), sparse.tail_offset)
+    return TiffLayout(sparse.head, sparse.tail, sparse.tail_offset)
 
 
 def lay_out_imagej(
@@ -128,7 +128,7 @@ def lay_out_imagej(
         resolution=(1 / pixel_size_um,) * 2 if pixel_size_um else None,
         metadata={"axes": "ZYXS"[: 1 + len(frame_shape)], **scale, **spacing},
     )
-    return TiffLayout(bytes(sparse.head), bytes(sparse.tail), sparse.tail_offset)
+    return TiffLayout(sparse.head, sparse.tail, sparse.tail_offset)
 
 
 def xml_bytes(xml: str) -> bytes:

@@ -73,7 +73,7 @@ class BlockFile:
             _write_all(direct, offset + head, data[head : head + body], self._lock)
             _write_all(ordinary, offset + head + body, data[head + body :], self._lock)
 
-    def patch(self, offset: int, data: bytes) -> None:
+    def patch(self, offset: int, data: bytes | bytearray) -> None:
         """Write a few bytes of any alignment, such as a header, in one system call."""
         with self._opened() as (_, ordinary):
             _write_all(ordinary, offset, memoryview(data), self._lock)
