@@ -3,7 +3,7 @@
 A shard is chunks followed by an index: 16 bytes a chunk (offset and length, both all ones for a
 chunk that is not there) and the crc32c of these. Readers look for the index at the end of the
 file, so the file has its full length from the start, and the index never moves while frames
-come. ``docs/decisions/0005-zarr-shards.md`` tells how this keeps the file readable at every
+come. ``docs/decisions/0008-zarr-shards.md`` tells how this keeps the file readable at every
 moment.
 
 Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
