@@ -478,22 +478,27 @@ def test_file_with_fewer_frames_than_were_written_is_told(
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
-def test_torn_last_piece_does_not_hide_the_others(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fourcc", ["H264", "MJPG", "FFV1"])
+def test_torn_last_piece_does_not_hide_the_others(fourcc: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"film{suffix}"
-    writer = CV2Writer(path, fourcc="MJPG")
+    noise = np.random.default_rng(5).integers(0, 20, (48, 64), np.uint8)
+    writer = CV2Writer(path, fourcc=fourcc)
     writer.begin(64, 48)
-    for t in range(20):
-        writer.add_frame(ramp(t))
-    writer.isel(t=0)
+    for t in range(40):
+        before = path.stat().st_size if path.exists() else 0
+        writer.add_frame(np.roll(noise, t, 1) + np.uint8(5 * t))
+        writer.isel(t=0)
     whole = path.read_bytes()
     writer.finish()
-    piece = len(whole) // 40
-    for cut in (1, 7, piece // 2, piece - 1):
+    last = len(whole) - before
+    for cut in (1, 7, last // 2, last - 1, last):
         torn = tmp_path / f"torn{cut}{suffix}"
         torn.write_bytes(whole[:-cut])
         with VideoReader(torn) as reader:
-            assert len(reader) == 19
-            assert abs(reader.read(18).mean() - ramp(18).mean()) < 3
+            # AVI pads to even sizes: without its last byte a frame may still be whole
+            assert len(reader) == 39 or (suffix, cut) == (".avi", 1)
+            for n in (0, 20, 38):
+                assert abs(reader.read(n).mean() - (noise.mean() + 5 * n)) < 3
 
 
 def test_without_room_for_a_copy_the_video_stays_as_it_was_recorded(
