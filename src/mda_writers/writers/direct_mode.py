@@ -1,0 +1,168 @@
+"""Direct mode: for cameras that have a loop of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mda_writers.errors import WriteError
+from mda_writers.model.encode import to_json
+from mda_writers.model.frame import Frame
+from mda_writers.storage.write_pool import SMALL_COPY_BYTES
+from mda_writers.writers.direct import DirectPlan
+from mda_writers.writers.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mda_writers.model.report import RecordingReport
+
+
+class DirectMode(Outcome):
+    """``begin``, ``add_frame``, ``finish``."""
+
+    def begin(
+        self,
+        width: int,
+        height: int,
+        is_color: bool | None = None,
+        *,
+        dtype: Any = None,
+        sizes: Mapping[str, int] | None = None,
+        channels: Sequence[str] = (),
+        pixel_size_um: float | None = None,
+        z_step_um: float | None = None,
+        time_interval_s: float | None = None,
+        camera: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begin a recording of a camera that has a loop of its own.
+
+        Parameters
+        ----------
+        width, height : int
+            Of the frames, in pixels.
+        is_color : bool, optional
+            Whether frames are ``(height, width, 3)`` in RGB order; by default as the first one.
+        dtype : dtype, optional
+            Pixel type; by default that of the first frame.
+        sizes : mapping, optional
+            Axis → number of frames, slowest first (``{"t": 100, "c": 2}``). Without it the
+            recording grows along t as long as frames come.
+        channels : sequence of str
+            Names along axis c.
+        pixel_size_um, z_step_um, time_interval_s : float, optional
+            Size of a pixel and distance of planes in µm, time between time points in s.
+        camera : str
+            The camera's name.
+        metadata : mapping, optional
+            About the recording as a whole; kept beside it.
+
+        Raises
+        ------
+        ValueError
+            If a number makes no sense.
+        WriteError
+            If the recording cannot begin, or another one is open.
+        """
+        if self._run is not None and not self._run.finished:
+            raise WriteError(f"{self._run.path}: still open. Call finish() before begin().")
+        direct = DirectPlan(
+            width,
+            height,
+            is_color,
+            dtype,
+            sizes,
+            channels,
+            pixel_size_um,
+            z_step_um,
+            time_interval_s,
+            camera,
+        )
+        self._refused = None
+        self.current_sequence = None
+        locator = direct.locator(self._next_path().name)
+        header = {"direct": direct.describe(), "summary_metadata": dict(metadata or {})}
+        self._begin_run(locator, direct.layout(), header)
+        self._direct = direct
+
+    def add_frame(
+        self,
+        frame: np.ndarray,
+        *,
+        index: Mapping[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp_s: float | None = None,
+    ) -> None:
+        """Add one frame; waits while ``queue_bytes`` are full.
+
+        The frame is copied, so that the camera may fill its buffer again at once.
+
+        Parameters
+        ----------
+        frame : np.ndarray
+            ``(height, width)`` or ``(height, width, 3)``.
+        index : mapping, optional
+            Axis → index; by default the next one in the order of the sizes given to `begin`.
+        metadata : mapping, optional
+            The frame's own; written as it is now.
+        timestamp_s : float, optional
+            The camera's own time of the frame, in seconds; kept as ``timestamp_s``.
+
+        Raises
+        ------
+        FrameError
+            If the frame's shape or dtype is not the recording's. The recording goes on.
+        WriteError
+            If no recording is open, or it failed: what the disk said is told here.
+        """
+        run, direct = self._run, self._direct
+        if run is None or direct is None or run.finished:
+            raise WriteError(f"{self.path}: no recording is open. Call begin() first.")
+        if run.failure is not None:
+            raise run.failure
+        direct.check(frame)
+        run.put(
+            Frame(
+                pixels=_copied(frame),
+                index=direct.index(index),
+                metadata=_frame_metadata(metadata, timestamp_s),
+            )
+        )
+
+    def finish(self, extra_metadata: Mapping[str, Any] | None = None) -> RecordingReport:
+        """End the recording: everything is on disk on return.
+
+        Parameters
+        ----------
+        extra_metadata : mapping, optional
+            About the recording as a whole; kept beside it as ``extra_metadata``.
+
+        Raises
+        ------
+        WriteError
+            If anything went wrong; what was written before is kept.
+        """
+        if self._run is None:
+            raise self._refused or WriteError(
+                f"{self.path}: nothing was begun. Call begin() first."
+            )
+        self._run.extra_metadata.update(extra_metadata or {})
+        self._run.finish()
+        return self.result()
+
+
+def _copied(frame: np.ndarray) -> np.ndarray:
+    """Return a copy of `frame` that nobody changes."""
+    if frame.nbytes < SMALL_COPY_BYTES:
+        # keeps the interpreter's lock, see there
+        return np.frombuffer(frame.tobytes(), frame.dtype).reshape(frame.shape)
+    return np.array(frame, order="C")
+
+
+def _frame_metadata(metadata: Mapping[str, Any] | None, timestamp_s: float | None) -> bytes:
+    entry = dict(metadata or {})
+    if timestamp_s is not None:
+        entry["timestamp_s"] = timestamp_s
+    return to_json(entry)

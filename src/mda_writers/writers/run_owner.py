@@ -1,0 +1,239 @@
+"""What every way of using a writer stands on: runs that are begun, ended, and cancelled."""
+
+from __future__ import annotations
+
+import atexit
+import uuid
+import weakref
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mda_writers._upstream import OMETiffWriter
+from mda_writers.errors import WriteError
+from mda_writers.model.names import split_suffix
+from mda_writers.model.projection import MaxProjection
+from mda_writers.model.selection import FrameSelection
+from mda_writers.recording.run import Limits, Run, Seams
+from mda_writers.sinks.sidecar import journal_path, sidecar_path, write_sidecar
+from mda_writers.storage.space import explained
+from mda_writers.writers.existing import find_existing, free_path, remove_existing
+from mda_writers.writers.relay import Backlog, cancel_run, running_core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pymmcore_plus import CMMCorePlus
+    from useq import MDASequence
+
+    from mda_writers.model.layout import ImageLayout, Layout
+    from mda_writers.model.locate import Locator
+    from mda_writers.model.protocols import RecordingWatcher
+    from mda_writers.model.selection import Decide
+    from mda_writers.recording.finalize import Format
+    from mda_writers.writers.direct import DirectPlan
+
+QUEUE_BYTES = 256 << 20
+"""Default of ``queue_bytes``: a tenth of a second of a 2.5 GB/s camera, and small beside the
+memory of an acquisition computer."""
+
+MIN_FREE_BYTES = 1 << 20
+"""Default of ``min_free_bytes``: what the last lines of a journal need on a full disk."""
+
+
+class RunOwner(OMETiffWriter):  # type: ignore[misc]
+    """Owns the run of a writer; its parameters are described at `MDAWriter`."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    pooled: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        filename: str | Path,
+        *,
+        overwrite: bool = False,
+        queue_bytes: int = QUEUE_BYTES,
+        min_free_bytes: int = MIN_FREE_BYTES,
+        sync_ms: float | None = None,
+        save_frame: Iterable[bool] | Decide | None = None,
+        max_projection: bool | str | MaxProjection = False,
+        core: CMMCorePlus | None = None,
+    ) -> None:
+        # upstream's __init__ takes TIFF names only; what it sets is set here
+        self.position_arrays: dict[str, Any] = {}
+        self.current_sequence: MDASequence | None = None
+        self.watcher: RecordingWatcher | None = None
+        self.path = Path(filename).expanduser().absolute()
+        self._overwrite = overwrite
+        self._limits = Limits(
+            _positive("queue_bytes", queue_bytes),
+            _natural("min_free_bytes", min_free_bytes),
+            None if sync_ms is None else _positive("sync_ms", sync_ms),
+        )
+        self._selection = None if save_frame is None else FrameSelection(save_frame)
+        self._projection = MaxProjection.of(max_projection)
+        self._core = None if core is None else weakref.ref(core)
+        self._run: Run | None = None
+        self._making: Run | None = None
+        self._refused: WriteError | None = None
+        self._direct: DirectPlan | None = None
+        self._backlog = Backlog()
+        self._runs = 0
+        self._check_suffix()
+        if not overwrite:
+            _refuse_existing(self.path)
+        _open_writers.add(self)
+
+    # ------------------------------------------------------------ seams for subclasses
+
+    def write_frame(self, ary: Any, index: tuple[int, ...], frame: np.ndarray) -> None:
+        """Write one frame into its array; called on the writing thread."""
+        ary[index] = frame
+
+    def finalize_metadata(self) -> None:
+        """Write the sidecar from the journal, at the end of a recording."""
+        if self._run is not None:
+            write_sidecar(journal_path(self._run.path), sidecar_path(self._run.path))
+
+    def make_array(self, run: Run, image: ImageLayout) -> Any:
+        """Return the array for one image; calls ``new_array``, upstream's seam."""
+        self._making = run
+        return self.new_array(image.key, np.dtype(image.dtype), image.dim_sizes)
+
+    def format(self, set_id: str) -> Format:
+        """Return how this writer's files begin, and get their final form.
+
+        Parameters
+        ----------
+        set_id : str
+            A UUID of the recording.
+        """
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ helpers
+
+    def _current_run(self) -> Run:
+        """Return the run that arrays are made for; while it opens, nobody else sees it yet."""
+        run = self._making or self._run
+        if run is None:
+            raise WriteError(f"{self.path}: nothing was begun yet.")
+        return run
+
+    def _check_suffix(self) -> None:
+        if split_suffix(self.path.name)[1].lower() not in self.suffixes:
+            raise ValueError(
+                f"{self.path.name}: {type(self).__name__} writes {', '.join(self.suffixes)}. "
+                "Give the file one of these suffixes."
+            )
+
+    def _begin_run(self, locator: Locator, layout: Layout, header: Mapping[str, Any]) -> None:
+        path = self._next_path()
+        if self._overwrite and self._runs == 0:
+            remove_existing(path)
+        self._runs += 1
+        set_id = str(uuid.uuid4())
+        run = Run(
+            path=path,
+            fmt=self.format(set_id),
+            set_id=set_id,
+            locator=locator,
+            layout=layout,
+            limits=self._limits,
+            seams=Seams(
+                self.make_array,
+                self.write_frame,
+                self.finalize_metadata,
+                self._cancel,
+                self._tell_end,
+            ),
+            header=header,
+            pooled=self.pooled,
+            selection=self._selection,
+            projection=self._projection,
+        )
+        self._direct = None
+        run.open()
+        self._run = run
+        self.position_arrays = run.arrays
+        if self.watcher is not None:
+            self.watcher.begun(path)
+
+    def _next_path(self) -> Path:
+        """Return the recording's path: the given one, and for later runs the next free name."""
+        if self._runs == 0 and self._overwrite:
+            return self.path
+        return free_path(self.path)
+
+    def _cancel(self, error: WriteError) -> None:
+        """Cancel the run that feeds us; called once, on the writing thread."""
+        cancel_run(self._running_core())
+
+    def _tell_end(self, path: Path) -> None:
+        if self.watcher is not None:
+            self.watcher.ended(path)
+
+    def _running_core(self) -> CMMCorePlus | None:
+        return running_core(self._core() if self._core else None)
+
+    def _finish_open_run(self, reason: str) -> None:
+        run = self._run
+        if run is not None and not run.finished:
+            run.end_with(WriteError(f"{run.path}: {reason}. Every frame that came is kept."))
+            run.finish()
+
+    @contextmanager
+    def _never_raising(self) -> Iterator[None]:
+        """Keep a hook from raising: upstream, that would silence every handler of the run."""
+        try:
+            yield
+        except BaseException as error:
+            wrapped = _wrapped(error, self.path)
+            if self._run is not None and not self._run.finished:
+                self._run.fail(wrapped)
+                return
+            self._refused = self._refused or wrapped
+            self._cancel(wrapped)
+
+
+_open_writers: weakref.WeakSet[RunOwner] = weakref.WeakSet()
+
+
+@atexit.register
+def _finish_all() -> None:
+    """Close what is still open when the interpreter exits: its frames are worth having."""
+    for writer in list(_open_writers):
+        with writer._never_raising():
+            writer._finish_open_run("the program ended before the recording did")
+
+
+def _refuse_existing(path: Path) -> None:
+    existing = find_existing(path)
+    if existing:
+        raise FileExistsError(
+            f"{path}: a recording of that name exists ({existing[0].name}). Choose another name, "
+            "or pass overwrite=True to replace it."
+        )
+
+
+def _wrapped(error: BaseException, path: Path) -> WriteError:
+    if isinstance(error, WriteError):
+        return error
+    if isinstance(error, OSError):
+        return explained(error, path)
+    wrapped = WriteError(f"{path}: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _positive(name: str, value: Any) -> Any:
+    if value <= 0:
+        raise ValueError(f"{name} must be greater than 0, not {value}.")
+    return value
+
+
+def _natural(name: str, value: int) -> int:
+    if value < 0:
+        raise ValueError(f"{name} must not be negative ({value}).")
+    return value
