@@ -26,7 +26,7 @@ class TestCrash(Mkv, CrashPromises):
 class TestCrashMp4(Mp4):
     """An MP4 as others write it cannot be read at all when its writer was killed."""
 
-    @pytest.mark.parametrize("mode", ["direct", "output"])
+    @pytest.mark.parametrize("mode", ["direct"])
     def test_kill_at_any_moment_keeps_every_journalled_frame(
         self, mode: str, tmp_path: Path
     ) -> None:
