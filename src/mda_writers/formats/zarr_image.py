@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -230,7 +230,17 @@ def open_level(folder: Path | ObjectPath, level: int | str = 0) -> Any:
 
     if isinstance(folder, ObjectPath):
         return zarr.open_array(folder.store, path=(folder / str(level)).path, mode="r")
-    return zarr.open_array(folder / str(level), mode="r")
+    described = [folder / str(level) / name for name in ("zarr.json", ".zarray")]
+    written = max((file.stat().st_mtime_ns for file in described if file.exists()), default=0)
+    return _opened(folder / str(level), written)
+
+
+@lru_cache(maxsize=16)
+def _opened(folder: Path, written_ns: int) -> Any:
+    """Return an array; opened once for all of its frames, and again when it was described anew."""
+    import zarr
+
+    return zarr.open_array(folder, mode="r")
 
 
 def read_frame(array: Any, image: ImageLayout, index: tuple[int, ...]) -> np.ndarray:
