@@ -341,3 +341,23 @@ def test_arrays_travel_to_other_processes_and_are_read_by_several_threads(datase
         many = [dataset.as_array(fill_value=7).rechunk((1, 1, 1, 1, 32, 40)) for _ in range(4)]
         for again in dask.compute(*many):
             np.testing.assert_array_equal(again, whole)
+
+
+def test_a_mosaic_has_levels_and_places_of_its_own_at_each(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    from engine import StampedEngine
+
+    core.mda.set_engine(StampedEngine(core, frame_shape=(400, 512)))
+    positions = [(0.0, 0.0, 0.0), (256.0, -100.0, 0.0)]  # µm: 512 and 200 pixels
+    record(
+        core, seq(stage_positions=positions), BigTiffWriter(tmp_path / "a.ome.tif"), progress=False
+    )
+    with open_dataset(tmp_path / "a.ome.tif") as dataset:
+        small = dataset.as_array(stitched=True, level=1).compute()
+        assert small.shape == (100 + 200, 512)
+        left, right = (halve(dataset.read_image(p=n)) for n in range(2))
+        np.testing.assert_array_equal(small[:200, :256], left)
+        np.testing.assert_array_equal(small[100:, 256:], right)
+        assert not small[200:, :256].any()
+        assert not small[:100, 256:].any()

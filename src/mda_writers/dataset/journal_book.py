@@ -63,6 +63,7 @@ class JournalBook:
         self._line_at: dict[str, np.ndarray] = {}
         self._extent: dict[str, tuple[int, ...]] = {}
         self._told: dict[str, np.ndarray] = {}
+        self._keys: dict[bytes, str] = {}
         self.header = self._read_header()
         self.format = str(self.header.get("format"))
         self._layout = self._validated(_LAYOUT, self.header.get("layout"))
@@ -109,6 +110,7 @@ class JournalBook:
                 whole = chunk[: chunk.rfind(b"\n") + 1]
                 if not whole:
                     return came
+                self._told.clear()
                 for line in whole.splitlines(keepends=True):
                     self._take(line, came)
                     self._offset += len(line)
@@ -168,12 +170,13 @@ class JournalBook:
         if image.growing:
             self._make_room(key, place)
         slots = self._slots[key]
-        if any(not 0 <= i < n for i, n in zip(place, slots.shape, strict=True)):
-            raise self._corrupt(f"line {self._lines} names a place outside of its image")
-        if slots[place] != _MISSING:
+        try:
+            is_new = slots[place] == _MISSING and min(place, default=0) >= 0
+        except IndexError as error:
+            raise self._corrupt(f"line {self._lines} names a place outside of its image") from error
+        if not is_new:
             raise self._corrupt(f"line {self._lines} names a place that another line has named")
         slots[place] = slot
-        self._told.pop(key, None)
         self._line_at[key][place] = self._offset
         came.append((key, place))
 
@@ -181,7 +184,10 @@ class JournalBook:
         """Return key, place and slot of a frame, parsing only what this package added."""
         try:
             ours = orjson.loads(line[line.rindex(_OURS) + len(_OURS) : -3])
-            key = str(orjson.loads(line[len(_KEY) : line.index(_FRAME)]))
+            written = line[len(_KEY) : line.index(_FRAME)]
+            key = self._keys.get(written)
+            if key is None:
+                key = self._keys[written] = str(orjson.loads(written))
             place = tuple(map(int, ours["place"]))
             slot = slot_of(ours, BY_PLACE) if ours.get("saved", True) else _NO_PIXELS
             return key, place, slot

@@ -82,8 +82,8 @@ def _values(coordinates: Coordinates, axis: str, wanted: Any) -> list[Any] | Any
 
 def _value(coordinates: Coordinates, axis: str, value: Any) -> Any:
     """Return the index of a value; a channel's name where images have channels of their own."""
-    known = coordinates.axes[axis]
-    if axis != "c" or not isinstance(value, str) or isinstance(known[0], str):
+    named = any(isinstance(known, str) for known in coordinates.axes[axis])
+    if axis != "c" or not isinstance(value, str) or named:
         return coordinates.index(axis, value)
     holders = [i for i in coordinates.images if value in [c.name for c in i.channels]]
     for image in holders or coordinates.images[:1]:
