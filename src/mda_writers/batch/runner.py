@@ -103,7 +103,7 @@ def _on_cluster(jobs: Sequence[Job], client: Any) -> Iterator[tuple[int, JobResu
         for number, job in enumerate(jobs)
     }
     try:
-        for future in cluster_completed(list(futures)):
+        for future in cluster_completed(list(futures), loop=client.loop):
             number = futures.pop(future)
             yield number, _result_of(future, jobs[number])
             future.release()
