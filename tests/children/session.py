@@ -48,6 +48,8 @@ def be_busy(root: str) -> None:
 def main(root: str, how: str) -> None:
     if sys.platform == "win32":  # the only signal that reaches one child and not its parent
         signal.signal(signal.SIGBREAK, signal.default_int_handler)
+    # a shell's background job ignores Ctrl-C, and so would its children, this test among them
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if how == "busy":
         be_busy(root)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +54,8 @@ class FailurePromises(Kind):
         assert [frame.index for frame in frames] == [{"t": t} for t in range(FAILS_AT)]
 
     def test_output_other_handlers_get_every_frame(self, core: CMMCorePlus, tmp_path: Path) -> None:
-        engine = CountingEngine(core)
+        # slow enough for the relay to be told of the failure before the last frame
+        engine = CountingEngine(core, on_frame=lambda n: time.sleep(0.01))
         core.mda.set_engine(engine)
         bad = self.failing_writer(tmp_path / "bad", core=core)
         good, other = self.make_writer(tmp_path / "good"), Healthy()
