@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import zarr
 
-from mda_writers import open_dataset
+from mda_writers import BigTiffWriter, open_dataset
 from mda_writers.dataset.coordinates import CoordinateError
 from mda_writers.errors import CorruptRecordingError
 
@@ -267,3 +267,27 @@ def test_what_is_nothing_of_all_that_is_told(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "one.tif", PIXELS[0, 0], photometric="minisblack")
     with open_dataset(tmp_path / "one.tif") as dataset, pytest.raises(CoordinateError):
         dataset.read_image(t=4)
+
+
+def test_a_recording_opens_by_any_of_its_files_and_by_its_folder(tmp_path: Path) -> None:
+    writer = BigTiffWriter(tmp_path / "exp.ome.tif")
+    writer.begin(50, 40, False, dtype="uint16", sizes={"p": 2})
+    for n in range(2):
+        writer.add_frame(PIXELS[n, 0, 0])
+    writer.finish()
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert len(names) == 4
+    for name in [*names, "exp.ome.tif", ""]:
+        with open_dataset(tmp_path / name) as dataset:
+            assert dataset.path == tmp_path / "exp.ome.tif"
+            np.testing.assert_array_equal(dataset.read_image(p=1), PIXELS[1, 0, 0])
+    other = BigTiffWriter(tmp_path / "exp_2.ome.tif")
+    other.begin(50, 40, False, dtype="uint16", sizes={"t": 1})
+    other.add_frame(PIXELS[0, 1, 1])
+    other.finish()
+    with open_dataset(tmp_path / "exp_2.ome.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read_image(), PIXELS[0, 1, 1])
+    with pytest.raises(CorruptRecordingError, match=r"2 recordings; open one of them: exp.ome.tif"):
+        open_dataset(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"exp.ome.tif, exp_2.ome.tif"):
+        open_dataset(tmp_path / "expp.ome.tif")

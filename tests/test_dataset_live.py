@@ -98,6 +98,7 @@ def test_waiting_for_a_frame_ends_in_time(tmp_path: Path) -> None:
     writer = BigTiffWriter(tmp_path / "exp.ome.tif")
     writer.begin(32, 32, False, dtype="uint16", sizes={"t": 3})
     with open_dataset(writer) as dataset:
+        assert dataset.path == tmp_path / "exp.ome.tif"
         assert dataset.is_live()
         assert len(dataset.image_coordinates) == 0
         started = time.monotonic()

@@ -45,8 +45,10 @@ def open_dataset(path: Any) -> Dataset:
     named = _path_of(path)
     if isinstance(named, str):
         return Dataset(_zarr(named), named)
-    source = _source(named)
-    return Dataset(source, named)
+    recording = find_recording(named)
+    if recording is not None:
+        return Dataset(RecordingSource(recording), recording)
+    return Dataset(_foreign(named), named)
 
 
 def _path_of(path: Any) -> Path | str:
@@ -59,10 +61,7 @@ def _path_of(path: Any) -> Path | str:
     return Path(path).expanduser().absolute()
 
 
-def _source(path: Path) -> FrameSource:
-    recording = find_recording(path)
-    if recording is not None:
-        return RecordingSource(recording)
+def _foreign(path: Path) -> FrameSource:
     if not path.exists():
         raise FileNotFoundError(_nothing_at(path))
     if path.is_dir():
