@@ -6,11 +6,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
 from mda_writers.errors import WriteError
 from mda_writers.model.plan import image_index
 from mda_writers.sinks.journal import Journal
-from mda_writers.sinks.sidecar import journal_path
+from mda_writers.sinks.sidecar import journal_path, sidecar_path
 from mda_writers.writers.run_owner import RunOwner
 
 if TYPE_CHECKING:
@@ -41,13 +42,15 @@ class Looking(RunOwner):
 
     @property
     def frame_metadatas(self) -> defaultdict[str, list[dict[str, Any]]]:
-        """The metadata of every frame that is on disk, by position key, read from the journal."""
+        """The metadata of every frame that is on disk, by position key, read from there."""
         found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         run = self._run
         if run is None:
             return found
         run.settle()
-        if journal_path(run.path).exists():
+        if sidecar_path(run.path).exists():  # it has taken over from the journal
+            found.update(orjson.loads(sidecar_path(run.path).read_bytes()))
+        elif journal_path(run.path).exists():
             for key, frame in Journal.read(journal_path(run.path)).frames():
                 found[key].append(frame)
         return found
