@@ -228,6 +228,12 @@ def test_mean_overflows_nowhere(dtype: str) -> None:
     np.testing.assert_array_equal(halve(values), slow_mean(values))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_mean_of_the_largest_floats_is_no_infinity(dtype: str) -> None:
+    largest = np.full((4, 4), np.finfo(dtype).max, dtype)
+    np.testing.assert_array_equal(halve(largest), largest[:2, :2])
+
+
 def test_auto_levels_end_at_256_pixels(tmp_path: Path) -> None:
     writer = OMEZarrWriter(tmp_path / "exp.ome.zarr", levels="auto")
     writer.begin(1100, 600)

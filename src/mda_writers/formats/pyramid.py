@@ -79,7 +79,9 @@ def _mean(rows: np.ndarray, small: np.ndarray) -> None:
     elif rows.dtype.kind in "iu":
         _mean_of_integers(a, b, c, d, small)
     else:
-        small[...] = ((a + b) + (c + d)) * rows.dtype.type(0.25)
+        # quarters first: four of the largest floats overflow nothing, and dividing by 4 is exact
+        quarter = rows.dtype.type(0.25)
+        small[...] = (a * quarter + b * quarter) + (c * quarter + d * quarter)
 
 
 def _mean_of_integers(
