@@ -4,15 +4,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mda_writers.batch.contact import contact_sheet
     from mda_writers.batch.conversion import convert
+    from mda_writers.batch.delta_f import dff
+    from mda_writers.batch.merging import merge
+    from mda_writers.batch.projection import project
     from mda_writers.batch.summary import BatchError, Summary
+    from mda_writers.batch.traces import trace
 
-__all__ = ["BatchError", "Summary", "convert"]
+__all__ = [
+    "BatchError",
+    "Summary",
+    "contact_sheet",
+    "convert",
+    "dff",
+    "merge",
+    "project",
+    "trace",
+]
 
 _ON_DEMAND = {
     "BatchError": "summary",
     "Summary": "summary",
+    "contact_sheet": "contact",
     "convert": "conversion",
+    "dff": "delta_f",
+    "merge": "merging",
+    "project": "projection",
+    "trace": "traces",
 }
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mda_writers.batch.inputs import find_inputs, outputs_for
-from mda_writers.batch.job import Job
 from mda_writers.batch.outputs import check_options, is_recording_name, writer_for
 from mda_writers.batch.reading import opened, stream_of
-from mda_writers.batch.runner import run_jobs
+from mda_writers.batch.starting import Running, run_each
 from mda_writers.batch.stream import write_stream
 from mda_writers.errors import WriteError
 
@@ -36,7 +35,8 @@ def convert(
     """Convert recordings between OME-TIFF, OME-Zarr and video.
 
     The result is a recording as the writer of its format would have made it: the same positions,
-    names, indices, metadata and times of every frame. What was done before is skipped.
+    names, indices, metadata and times of every frame. What was done before is skipped: the
+    record beside each result, ``<result>.process.json``, says from what it was made.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def convert(
     workers : int, optional
         Recordings worked on at once on this machine; by default one a core, at most 4.
     client : distributed.Client, optional
-        A Dask cluster to work on.
+        A Dask cluster that does the work instead. Its workers see the same files.
     scheduler : str, optional
         The address of one (``"tcp://…"``).
     progress : bool
@@ -63,34 +63,18 @@ def convert(
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    FileNotFoundError, ValueError, TypeError
         If inputs or options make no sense; nothing is done then.
     BatchError
         If any recording could not be converted; all others were.
     """
-    found = find_inputs(inputs)
-    target = Path(output).expanduser().absolute()
-    if not suffix and is_recording_name(target):
-        if len(found) != 1:
-            raise ValueError(
-                f"{target.name} is the name of one result, and there are {len(found)} recordings. "
-                'Give a folder and suffix=".ome.zarr" or the like.'
-            )
-        targets = [target]
-    else:
-        if not suffix:
-            raise ValueError(f'{target}: a folder; give the format, such as suffix=".ome.zarr".')
-        targets = outputs_for(found, target, suffix)
-    for path in {path.suffix: path for path in targets}.values():
-        check_options(path, options)
-    process = Convert(options)
-    jobs = [
-        Job(process, (path,), target, overwrite)
-        for (path, _), target in zip(found, targets, strict=True)
-    ]
-    return run_jobs(
-        jobs, workers=workers, client=client, scheduler=scheduler, progress=progress
-    ).checked()
+    if not suffix and not is_recording_name(Path(output)):
+        raise ValueError(f'{output}: a folder. Give the format, such as suffix=".ome.zarr".')
+    running = Running(
+        overwrite=overwrite, workers=workers, client=client, scheduler=scheduler, progress=progress
+    )
+    check = partial(check_options, options=options)
+    return run_each(Convert(options), inputs, output, suffix, running, check=check)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +98,8 @@ class Convert:
         (path,) = inputs
         with opened(path) as dataset:
             on_disk = len(dataset.image_coordinates)
-            report = write_stream(
-                stream_of(dataset, path), writer_for(result), result, self.options
-            )
+            stream = stream_of(dataset, path)
+            report = write_stream(stream, writer_for(result), result, self.options)
         return checked_report(report, on_disk, path)
 
 
@@ -128,8 +111,7 @@ def checked_report(report: RecordingReport, frames: int, source: Path) -> str:
     WriteError
         If not every frame was written.
     """
-    decimated = report.frames_received > frames
-    if report.frames_written + report.not_saved < frames and not decimated:
+    if report.frames_written + report.not_saved < frames:
         raise WriteError(
             f"{source}: {frames} frames on disk, and only {report.frames_written} were written."
         )

@@ -18,6 +18,7 @@ from mda_writers.errors import WriteError
 from mda_writers.model.encode import to_json
 from mda_writers.model.frame import Frame
 from mda_writers.model.plan import PlannedImage, image_index
+from mda_writers.model.scope import Camera
 from mda_writers.recording.stored import StoredRecording
 from mda_writers.sinks.sidecar import sidecar_path
 
@@ -69,9 +70,11 @@ def stream_of(dataset: Dataset, path: Path) -> FrameStream:
     # a plate is told by the sequence, to the formats that know plates
     layout = replace(dataset.source.contents.layout, images=(), plate={}, selective=False)
     if main is None:
+        images = dataset.source.contents.layout.images
+        filled = {image.key: dataset.source.slots(image.key) >= 0 for image in images}
         header = {
             "summary_metadata": dataset.summary_metadata,
-            **planned_entry(map(planned_like, dataset.source.contents.layout.images)),
+            **planned_like(images, filled),
         }
         return FrameStream(header, layout, (_frame(plane) for plane in planes_of(dataset)))
     stored = StoredRecording.find(main)
@@ -84,7 +87,7 @@ def stream_of(dataset: Dataset, path: Path) -> FrameStream:
         frames=_frames(dataset, stored),
         flags=None if flags is None or all(flags) else flags,
         skipped=report.skipped if report else (),
-        canceled=report.canceled if report else False,
+        cut_short=report is None or report.canceled or bool(report.error),
     )
 
 
@@ -106,12 +109,50 @@ def planes_of(dataset: Dataset) -> Iterator[Plane]:
                 yield Plane(image, where, frame, source.metadata(image, where))
 
 
-def planned_like(image: ImageLayout) -> PlannedImage:
-    """Return the plan of an image that exists."""
-    channels = {n: (channel.name, channel.group) for n, channel in enumerate(image.channels)}
-    return PlannedImage(
-        image_index(image.index), image.name, dict(image.sizes), channels, image.position_um
+def planned_like(images: Iterable[ImageLayout], filled: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the plan of images that exist, as an entry of a header.
+
+    Parameters
+    ----------
+    images : iterable of ImageLayout
+        The images.
+    filled : mapping
+        Key → the places that there are frames for, where these are all that was planned.
+    """
+    known = list(images)
+    cameras = _cameras(known)
+    return planned_entry(
+        (
+            PlannedImage(
+                image_index(image.index),
+                image.name.removesuffix(f"_{cameras[0].label}") if cameras else image.name,
+                dict(image.sizes),
+                {n: (channel.name, channel.group) for n, channel in enumerate(image.channels)},
+                image.position_um,
+                _indices(filled.get(image.key)),
+            )
+            for image in known
+            if not image.index.get("cam")  # the plan is the same for all cameras
+        ),
+        cameras,
     )
+
+
+def _cameras(images: list[ImageLayout]) -> list[Camera]:
+    """Return the cameras that have images of their own, if all have."""
+    own = {image.index["cam"]: image for image in images if "cam" in image.index}
+    if sorted(own) != list(range(len(own))) or not all("cam" in i.index for i in images):
+        return []
+    return [
+        Camera(own[n].channels[0].camera, tuple(own[n].frame_shape), own[n].dtype)
+        for n in range(len(own))
+    ]
+
+
+def _indices(filled: np.ndarray | None) -> set[tuple[int, ...]] | None:
+    if filled is None or filled.all():
+        return None
+    return {tuple(map(int, place)) for place in np.argwhere(filled)}
 
 
 def index_of(image: ImageLayout, place: Iterable[int]) -> dict[str, int]:

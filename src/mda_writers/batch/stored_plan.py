@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PLANNED = "planned_images"
 """The header's entry for a plan that neither a sequence nor ``begin`` describes."""
 
+CAMERAS = "planned_cameras"
+"""The cameras of such a plan, where each has images of its own."""
+
 
 def locator_of(header: Mapping[str, Any], file_name: str) -> Locator:
     """Return the locator that a recording began with.
@@ -33,7 +36,8 @@ def locator_of(header: Mapping[str, Any], file_name: str) -> Locator:
     """
     if PLANNED in header:
         planned = _PLANNED.validate_python(header[PLANNED])
-        return Locator(planned, Scope(cameras=(Camera(""),)), file_name)
+        cameras = _CAMERAS.validate_python(header.get(CAMERAS, ()))
+        return Locator(planned, Scope(cameras=tuple(cameras) or (Camera(""),)), file_name)
     direct = header.get("direct")
     if direct is not None:
         names = tuple(direct["channels"])
@@ -61,9 +65,13 @@ def sequence_of(header: Mapping[str, Any]) -> useq.MDASequence | None:
         return None
 
 
-def planned_entry(images: Iterable[PlannedImage]) -> dict[str, Any]:
-    """Return a plan as an entry of a header."""
-    return {PLANNED: [asdict(image) for image in images]}
+def planned_entry(images: Iterable[PlannedImage], cameras: Iterable[Camera] = ()) -> dict[str, Any]:
+    """Return a plan as entries of a header."""
+    return {
+        PLANNED: [asdict(image) for image in images],
+        CAMERAS: [asdict(camera) for camera in cameras],
+    }
 
 
 _PLANNED = TypeAdapter(list[PlannedImage])
+_CAMERAS = TypeAdapter(list[Camera])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mda_writers.batch.stored_plan import locator_of, sequence_of
+from mda_writers.batch.stored_plan import CAMERAS, PLANNED, locator_of, sequence_of
 from mda_writers.errors import WriteError
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class FrameStream:
         Which of them were kept, if not all were.
     skipped : sequence of dict
         Indices of events that gave no frame.
-    canceled : bool
-        Whether the run was cancelled.
+    cut_short : bool
+        Whether more was to come: the run was cancelled, failed, or was killed.
     """
 
     header: Mapping[str, Any]
@@ -46,7 +46,7 @@ class FrameStream:
     frames: Iterator[Frame]
     flags: Sequence[bool] | None = None
     skipped: Sequence[Mapping[str, int]] = field(default_factory=tuple)
-    canceled: bool = False
+    cut_short: bool = False
 
 
 def write_stream(
@@ -72,7 +72,8 @@ def write_stream(
     locator = locator_of(stream.header, path.name)
     writer._begin_run(locator, stream.layout, _described(stream.header))
     run = writer._current_run()
-    run.tally.canceled = stream.canceled
+    run.tally.canceled = stream.cut_short
+    run.extra_metadata.update(stream.header.get("extra_metadata") or {})
     for index in (*stream.skipped, None):  # the last one is taken for cut off
         run.tally.begin_events([] if index is None else [index])
     try:
@@ -90,7 +91,7 @@ def write_stream(
 
 def _described(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a header describes the plan, not the file that it was of."""
-    kept = ("sequence", "summary_metadata", "direct", "planned_images", "extra_metadata")
+    kept = ("sequence", "summary_metadata", "direct", PLANNED, CAMERAS)
     return {name: header[name] for name in kept if name in header}
 
 
