@@ -92,6 +92,8 @@ def verify(path: Recording) -> None:
             f"[red]differs[/red] frame {fault.number} ({index}) in {fault.file}: {fault.what}",
             soft_wrap=True,
         )
+    if result.frames_lossy:
+        _console.print(f"{result.frames_lossy} frames of lossy video can be decoded, no more")
     _console.print(
         f"{result.frames_checked} frames read, {result.frames_faulty} not as they were written; "
         f"{_state(result.complete, result.interrupted)}"

@@ -121,7 +121,7 @@ class FullDiskPromises(Kind):
         frames = self.check_frames(disk)
         assert len(frames) == writer.frames_written > 150
         assert [frame.ours["number"] for frame in frames] == list(range(len(frames)))
-        if mode != "output":  # whose relay may be far behind the camera
+        if mode in ("record", "connected"):  # a relay may be far behind the camera
             assert engine.given < 2000
 
     def test_direct_mode_raises_where_the_disk_fills_up(self, disk: Path) -> None:
