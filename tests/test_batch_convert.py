@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import orjson
 import pytest
 import tifffile
 
-from mda_writers import BigTiffWriter, convert, record, verify
+from batch_recordings import recorded
+from mda_writers import BigTiffWriter, OMEZarrWriter, convert, open_dataset, record, verify
+from mda_writers.batch import BatchError
 from plans import PLANS, REPEATING_PLANS, Plan, engine_for, expected_stamps
 from stamps import check_stamp
 
@@ -92,3 +99,82 @@ def test_tiff_to_zarr_to_tiff_gives_back_every_pixel_and_every_word(
         *(p.name for p in first.parent.iterdir()),
         "exp.ome.tiff.process.json",
     }
+
+
+def test_frames_that_were_not_kept_stay_told(core: CMMCorePlus, tmp_path: Path) -> None:
+    plan = next(plan for plan in PLANS if plan.name == "12_bit")
+    core.mda.set_engine(engine_for(plan, core))
+    count = len(expected_stamps(plan))
+    flags = [n % 2 == 0 for n in range(count)]
+    first, last = tmp_path / "a.ome.tiff", tmp_path / "b.ome.zarr"
+    record(core, plan.events(), BigTiffWriter(first, save_frame=flags), progress=False)
+    convert(first, last, progress=False)
+    assert without_places(sidecar(last)) == without_places(sidecar(first))
+    for name in ("complete", "not_saved", "frames_received", "frames_written"):
+        assert told(last)["report"][name] == told(first)["report"][name]
+    assert told(last)["report"]["not_saved"] == count - sum(flags)
+
+
+@pytest.mark.parametrize("sizes", [None, {"t": 5}])
+def test_an_interrupted_recording_is_converted_and_stays_incomplete(
+    sizes: dict[str, int] | None, tmp_path: Path
+) -> None:
+    first, last = tmp_path / "a.ome.tiff", tmp_path / "b.ome.zarr"
+    code = (
+        "import os, numpy as np, mda_writers\n"
+        f"writer = mda_writers.BigTiffWriter('a.ome.tiff')\n"
+        f"writer.begin(32, 32, dtype='uint8', sizes={sizes})\n"
+        "for n in range(3): writer.add_frame(np.full((32, 32), n, 'uint8'), metadata={'n': n})\n"
+        "writer._run.settle()\n"
+        "import time; time.sleep(0.5)\n"
+        "os._exit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    summary = convert(first, last, progress=False)
+    assert summary.results[0].reason
+    with open_dataset(last) as dataset:
+        assert not dataset.complete
+        assert [int(dataset.read_image(t=t)[0, 0]) for t in range(3)] == [0, 1, 2]
+        assert [dataset.read_metadata(t=t)["n"] for t in range(3)] == [0, 1, 2]
+
+
+def test_what_was_told_at_the_end_comes_along(tmp_path: Path) -> None:
+    writer = BigTiffWriter(tmp_path / "a.ome.tiff")
+    writer.begin(16, 16, dtype="uint8", sizes={"t": 1}, metadata={"mouse": 7})
+    writer.add_frame(np.zeros((16, 16), "uint8"), timestamp_s=12.5)
+    writer.finish({"verdict": "fine"})
+    convert(tmp_path / "a.ome.tiff", tmp_path / "b.ome.zarr", progress=False)
+    after = told(tmp_path / "b.ome.zarr")
+    assert after["extra_metadata"] == {"verdict": "fine"}
+    assert after["summary_metadata"] == {"mouse": 7}
+    with open_dataset(tmp_path / "b.ome.zarr") as dataset:
+        assert dataset.read_metadata(t=0)["timestamp_s"] == 12.5
+
+
+def test_a_lossless_video_and_back_gives_the_same_pixels(tmp_path: Path) -> None:
+    first = recorded(tmp_path / "a.ome.tiff", frames=6)
+    convert(first, tmp_path / "v.mkv", fourcc="FFV1", progress=False)
+    convert(tmp_path / "v.mkv", tmp_path / "b.ome.tiff", progress=False)
+    for t in range(6):
+        for c, name in enumerate(("DAPI", "FITC")):
+            with open_dataset(tmp_path / "b.ome.tiff") as dataset:
+                check_stamp(dataset.read_image(t=t, c=name), {"t": t, "c": c})
+    assert without_places(sidecar(tmp_path / "b.ome.tiff")) == without_places(sidecar(first))
+
+
+def test_a_conversion_that_fails_does_not_cancel_what_the_microscope_does(
+    core: CMMCorePlus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled: list[int] = []
+    monkeypatch.setattr("pymmcore_plus.core._mmcore_plus._instance", weakref.ref(core))
+    monkeypatch.setattr(core.mda, "cancel", lambda: cancelled.append(1))
+    monkeypatch.setattr(OMEZarrWriter, "write_frame", _no_room)
+    first = recorded(tmp_path / "a.ome.tiff")
+    with pytest.raises(BatchError, match=r"the disk is full .* Nothing of it was kept"):
+        convert(first, tmp_path / "b.ome.zarr", progress=False)
+    assert not cancelled
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith("a.")]
+
+
+def _no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

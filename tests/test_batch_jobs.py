@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import orjson
@@ -220,6 +223,39 @@ def test_a_job_killed_while_its_result_is_put_in_place_is_completed(
     assert job_module.run_job(job).status == "skipped"
     assert set(contents(out.parent)) == set(contents(whole.parent))
     assert verify(out).ok
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is not there")
+def test_a_batch_that_was_killed_is_completed_by_the_next(tmp_path: Path) -> None:
+    for n in range(6):
+        recorded(tmp_path / "in" / f"{n}.ome.tiff", frames=30, shape=(256, 256))
+    code = (
+        "import mda_writers\n"
+        "mda_writers.convert('in', 'out', suffix='.ome.zarr', workers=2, progress=False)\n"
+    )
+    out = tmp_path / "out"
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and len(list(out.glob("*.process.json"))) < 2:
+        time.sleep(0.001)
+    child.kill()
+    child.wait()
+    done = {path.name for path in out.glob("*.process.json")}
+    assert 2 <= len(done) < 6
+    summary = convert(tmp_path / "in", out, suffix=".ome.zarr", progress=False)
+    assert {
+        f"{r.output.name}.process.json" for r in summary.results if r.status == "skipped"
+    } >= done
+    assert not list(out.glob(".*"))
+    for n in range(6):
+        assert verify(out / f"{n}.ome.zarr").ok
+
+
+def test_two_processes_never_make_one_result_at_once(tmp_path: Path) -> None:
+    source, out = recorded(tmp_path / "a.ome.tiff"), tmp_path / "b.ome.zarr"
+    with WorkFolder(out).held(), pytest.raises(BatchError, match="being made by another process"):
+        convert(source, out, progress=False)
+    assert convert(source, out, progress=False).ok
 
 
 def _convert() -> object:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from mda_writers.batch.inputs import files_of
 from mda_writers.batch.placing import WorkFolder, check_free, record_path
 from mda_writers.batch.process_record import InputFile, ProcessRecord, plain
-from mda_writers.errors import WriteError
+from mda_writers.errors import DiskFullError, WriteError
+from mda_writers.storage.space import free_bytes, human_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,12 +114,24 @@ def _run(job: Job) -> tuple[Literal["done", "skipped"], str]:
             check_free(job.output)
         work.clear()
         described = tuple(InputFile.of(file) for file in files)
-        remark = job.process.run(job.inputs, work.result)
+        remark = _made(job, work)
         _check_unchanged(described, files)
         seconds = time.perf_counter() - begun
         work.seal(ProcessRecord(*about, described, {}, remark, seconds))
         work.place(overwrite=job.overwrite)
     return "done", remark
+
+
+def _made(job: Job, work: WorkFolder) -> str:
+    """Make the result; what a writer says of its files on a full disk is not true of this one."""
+    try:
+        return job.process.run(job.inputs, work.result)
+    except DiskFullError as error:
+        free = human_bytes(free_bytes(job.output.parent))
+        raise DiskFullError(
+            f"{job.output}: the disk is full ({free} free). Nothing of it was kept; free some "
+            "space and start again: what is done is skipped."
+        ) from error
 
 
 def _check_unchanged(described: Sequence[InputFile], files: Sequence[Path]) -> None:
