@@ -76,6 +76,7 @@ def test_one_failure_on_the_cluster_harms_no_other(cluster: Any, tmp_path: Path)
     assert [r.status for r in caught.value.summary.results] == ["done", "failed", "done"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is not there")
 def test_a_killed_worker_changes_nothing_about_the_result(cluster: Any, tmp_path: Path) -> None:
     for n in range(8):
         recorded(tmp_path / "in" / f"{n}.ome.tiff", frames=40, shape=(256, 256))

@@ -94,6 +94,8 @@ def run_job(job: Job) -> JobResult:
         reason = str(error) or "no reason given"
         if not isinstance(error, _SAYS_ENOUGH):
             reason = f"{type(error).__name__}: {reason}"
+        # the folder in which it was made is gone, and nobody's concern
+        reason = reason.replace(str(WorkFolder(job.output).result.parent), str(job.output.parent))
         return JobResult(job.output, "failed", reason, time.perf_counter() - begun)
     return JobResult(job.output, done, remark, time.perf_counter() - begun)
 
