@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from mda_writers.batch.commands import add_to
 from mda_writers.bench.command import bench
 
 FOUND = 1
@@ -137,6 +138,7 @@ def report(
 
 
 app.command()(bench)
+add_to(app)
 
 
 @contextmanager
