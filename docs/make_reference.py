@@ -49,8 +49,8 @@ def signature(name: str, thing: object) -> str:
     """Return how a name is called; just the name where it is not."""
     if isinstance(thing, classmethod):
         thing = thing.__func__
-    if isinstance(thing, property) or not callable(thing):
-        return name
+    if isinstance(thing, property) or not callable(thing) or hasattr(thing, "model_fields"):
+        return name  # pydantic's own signatures differ from version to version
     try:
         return f"{name}{inspect.signature(thing)}"
     except ValueError:

@@ -59,11 +59,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_the_reference_is_made_from_the_docstrings_as_they_are() -> None:
     script = ROOT / "docs" / "make_reference.py"
     code = f"import runpy; print(runpy.run_path({str(script)!r})['reference'](), end='')"
-    done = subprocess.run(
-        [sys.executable, "-X", "utf8", "-c", code],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
+    command = [sys.executable, "-X", "utf8", "-c", code]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     written = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     assert done.stdout == written, "run `python docs/make_reference.py`"
