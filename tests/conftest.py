@@ -17,7 +17,7 @@ import pytest
 
 pytest.register_assert_rewrite("promises")
 
-from pymmcore_plus import CMMCorePlus
+from pymmcore_plus import CMMCorePlus  # noqa: E402 - after the log file is switched off
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -79,8 +79,6 @@ class Run:
         What the writer decides.
     header : mapping
         What the journal's first line shall say besides the layout.
-    pooled : bool
-        Whether the format's pixels go through a `WritePool`.
     selection : FrameSelection, optional
         Which frames are kept; by default all.
     projection : MaxProjection, optional
@@ -94,7 +92,6 @@ class Run:
     limits: Limits
     seams: Seams
     header: Mapping[str, Any]
-    pooled: bool = True
     selection: FrameSelection | None = None
     projection: MaxProjection | None = None
     arrays: dict[str, Any] = field(default_factory=dict)
@@ -285,7 +282,7 @@ class Run:
         }
 
     def _connect(self, journal: JournalWriter) -> None:
-        self.pool = getattr(self.fmt, "new_pool", WritePool)() if self.pooled else None
+        self.pool = getattr(self.fmt, "new_pool", WritePool)()
         self._table = FrameTable(journal, self.arrays, self.pool, self.limits.sync_ms)
         arrays = ArraySink(
             self.locator,

@@ -12,8 +12,6 @@ from mda_writers.writers.mda_writer import MDAWriter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-
 
 class BigTiffWriter(MDAWriter):
     """Saves a recording as BigTIFF: one file a position, laid out before the first frame.
@@ -49,23 +47,6 @@ class BigTiffWriter(MDAWriter):
         super().__init__(filename, **options)
         if self._is_ome():
             make_ready()
-
-    def new_array(self, position_key: str, dtype: np.dtype, sizes: dict[str, int]) -> Any:
-        """Lay out the file of one image.
-
-        Parameters
-        ----------
-        position_key : str
-            The image's key.
-        dtype : dtype
-            Pixel type.
-        sizes : dict
-            Axis → size, slowest first, with y and x (and s for colour).
-        """
-        run = self._current_run()
-        image = run.locator.image(position_key)
-        assert run.pool is not None
-        return run.fmt.new_array(run.path.parent / image.file, image, run.layout_now(), run.pool)
 
     def format(self, set_id: str) -> BigTiffFormat:
         """Return how the files of a recording begin, and get their final form."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
-
     from mda_writers.model.layout import Layout
     from mda_writers.model.locate import Locator
 
@@ -98,23 +96,6 @@ class OMEZarrWriter(MDAWriter):
                 f"{self._folder_url}/{self.path.name}: exists. Choose another name, or pass "
                 "overwrite=True to replace it."
             )
-
-    def new_array(self, position_key: str, dtype: np.dtype, sizes: dict[str, int]) -> Any:
-        """Lay out one image.
-
-        Parameters
-        ----------
-        position_key : str
-            The image's key.
-        dtype : dtype
-            Pixel type.
-        sizes : dict
-            Axis → size, slowest first, with y and x (and s for colour).
-        """
-        run = self._current_run()
-        image = run.locator.image(position_key)
-        assert run.pool is not None
-        return run.fmt.new_array(run.path.parent / image.file, image, run.layout_now(), run.pool)
 
     def format(self, set_id: str) -> OmeZarrFormat:
         """Return how the files of a recording begin, and get their final form."""

@@ -47,7 +47,6 @@ class RunOwner(OMETiffWriter):  # type: ignore[misc]
     """Owns the run of a writer; its parameters are described at `MDAWriter`."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
-    pooled: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -96,6 +95,22 @@ class RunOwner(OMETiffWriter):  # type: ignore[misc]
         """Write the sidecar from the journal, at the end of a recording."""
         if self._run is not None:
             write_sidecar(journal_path(self._run.path), sidecar_path(self._run.path))
+
+    def new_array(self, position_key: str, dtype: np.dtype, sizes: dict[str, int]) -> Any:
+        """Begin the file of one image, and return the array that takes its frames.
+
+        Parameters
+        ----------
+        position_key : str
+            The image's key.
+        dtype : dtype
+            Pixel type.
+        sizes : dict
+            Axis → size, slowest first, with y and x (and s for colour).
+        """
+        run = self._current_run()
+        image = run.locator.image(position_key)
+        return run.fmt.new_array(run.path.parent / image.file, image, run.layout_now(), run.pool)
 
     def make_array(self, run: Run, image: ImageLayout) -> Any:
         """Return the array for one image; calls ``new_array``, upstream's seam."""
@@ -149,7 +164,6 @@ class RunOwner(OMETiffWriter):  # type: ignore[misc]
                 self._tell_end,
             ),
             header=header,
-            pooled=self.pooled,
             selection=self._selection,
             projection=self._projection,
         )

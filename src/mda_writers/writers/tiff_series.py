@@ -18,8 +18,6 @@ from mda_writers.writers.mda_writer import MDAWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
-
     from mda_writers.model.layout import Layout
     from mda_writers.model.locate import Locator
     from mda_writers.model.series import FileOf
@@ -95,23 +93,6 @@ class TiffSeriesWriter(MDAWriter):
         complete = list(run.fmt.complete) if run else []
         others = [path for path in super().paths if path.is_file()]
         return [path for path in complete if path.exists()] + others
-
-    def new_array(self, position_key: str, dtype: np.dtype, sizes: dict[str, int]) -> Any:
-        """Return the array of one image.
-
-        Parameters
-        ----------
-        position_key : str
-            The image's key.
-        dtype : dtype
-            Pixel type.
-        sizes : dict
-            Axis → size, slowest first, with y and x (and s for colour).
-        """
-        run = self._current_run()
-        image = run.locator.image(position_key)
-        assert run.pool is not None
-        return run.fmt.new_array(run.path.parent / image.file, image, run.layout_now(), run.pool)
 
     def format(self, set_id: str) -> TiffSeriesFormat:
         """Return how the files of a recording begin, and get their final form."""
