@@ -64,6 +64,18 @@ def test_verify_finds_one_flipped_bit(recording: Path) -> None:
     assert "frame 5 (t=2, c=1)" in text
 
 
+def test_verify_of_many_says_which_are_not_fine(recording: Path) -> None:
+    writer = BigTiffWriter(recording.with_name("cut.tif"))
+    writer.begin(40, 30, sizes={"t": 4})
+    writer.add_frame(np.zeros((30, 40), np.uint8))
+    writer.finish()
+    code, text = run("verify", recording.parent)
+    assert code == 1
+    assert "1 of 2 recordings are fine" in text
+    assert "cut.tif: something was found" in text
+    assert run("verify", recording, recording.with_name("nothing.tif"))[0] == 2
+
+
 def test_an_incomplete_recording_is_found(tmp_path: Path) -> None:
     writer = BigTiffWriter(tmp_path / "x.tif")
     writer.begin(40, 30, sizes={"t": 4})

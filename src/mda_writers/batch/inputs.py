@@ -41,6 +41,16 @@ def find_inputs(paths: Path | str | Iterable[Path | str]) -> list[tuple[Path, Pa
     return list(found.items())
 
 
+def our_recordings(paths: Iterable[Path]) -> list[Path]:
+    """Return the recordings of this package that `paths` name or hold.
+
+    What is named itself is always among them: whoever asks for it shall hear what it is.
+    """
+    named = {Path(path).expanduser().absolute() for path in paths}
+    found = [path for path, _ in find_inputs(list(named))]
+    return [path for path in found if path in named or find_recording(path)]
+
+
 def files_of(path: Path) -> list[Path]:
     """Return the files, and folders that are images, that a recording consists of.
 
