@@ -26,11 +26,12 @@ from mda_writers.formats.ngff import (
     wells_of,
 )
 from mda_writers.formats.pyramid import auto_levels, level_sizes
+from mda_writers.formats.series_xml import series_xml
 from mda_writers.formats.tiff_ending import final_sizes
 from mda_writers.formats.zarr_final import damage, finish_levels, levels_of
 from mda_writers.formats.zarr_image import ZarrImage, open_level, plane_places, read_frame
 from mda_writers.formats.zarr_options import ZarrOptions
-from mda_writers.formats.zarr_store import is_group, sync_metadata, write_group
+from mda_writers.formats.zarr_store import is_group, sync_metadata, write_file, write_group
 from mda_writers.storage.ordered_pool import OrderedPool
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class OmeZarrFormat:
             write_group(group, attributes, self._zarr)
             sync_metadata(group, self._zarr)
         self._describe_folders(folder, layout)
+        self._describe_series(folder, layout)
 
     def discard(self, path: Path) -> None:
         """Remove an image that no frame came for, and folders that held nothing but it."""
@@ -153,6 +155,15 @@ class OmeZarrFormat:
                 continue
             write_group(folder / root, series_root(self._version), self._zarr)
             write_group(folder / root / "OME", series_attributes(images, self._version), self._zarr)
+
+    def _describe_series(self, folder: Any, layout: Layout) -> None:
+        """Describe several images for readers that ask the OME-XML which there are."""
+        if layout.plate or not any("/" in image.file for image in layout.images):
+            return
+        xml = series_xml(layout)
+        if xml is not None:
+            root = layout.images[0].file.split("/")[0]
+            write_file(folder / root / "OME" / "METADATA.ome.xml", xml)
 
     def _describe_plate(self, root: Any, plate: Mapping[str, Any], images: list[str]) -> None:
         wells = wells_of(images)

@@ -32,14 +32,20 @@ def write_group(folder: Path | ObjectPath, attributes: Mapping[str, Any], versio
     _put(folder / ".zgroup", _json(_group(2)))
 
 
+def write_file(path: Path | ObjectPath, content: bytes) -> None:
+    """Put a file beside the metadata of a group; on return it would survive a power cut."""
+    _put(path, content)
+    if not isinstance(path, ObjectPath):
+        _sync(path)
+
+
 def sync_metadata(folder: Path | ObjectPath, version: int) -> None:
     """Return when the metadata of a group or array would survive a power cut."""
     if isinstance(folder, ObjectPath):
         return
     for name in {".zattrs", _ARRAY_FILE[version], _GROUP_FILE[version]}:
         if (path := folder / name).exists():
-            with path.open("rb+") as stream:
-                os.fsync(stream.fileno())
+            _sync(path)
 
 
 def read_attributes(folder: Path | ObjectPath, version: int) -> dict[str, Any]:
@@ -140,6 +146,11 @@ def _put(path: Path | ObjectPath, content: bytes) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     beside.write_bytes(content)
     beside.replace(path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def _json(content: Any) -> bytes:
