@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -69,4 +70,9 @@ def decode_all(path: Path) -> list[np.ndarray]:
     with av.open(str(path), "r") as file:
         own = file.streams.video[0].pix_fmt
         assert own is not None
-        return [frame.to_ndarray(format=_AS_GIVEN.get(own, own)) for frame in file.decode(video=0)]
+        frames = []
+        # a kill may cut the piece that was being written; whoever plays the file sees all before
+        with suppress(av.error.InvalidDataError):
+            for frame in file.decode(video=0):
+                frames.append(frame.to_ndarray(format=_AS_GIVEN.get(own, own)))
+        return frames
