@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import permutations, product
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -35,13 +35,6 @@ Slot = tuple[ImageIndex, int | None]
 """What chooses an image: the event's part, and the camera where that has images of its own."""
 
 
-_UNUSED = {
-    axes: [axis for axis in AXES if axis not in axes]
-    for count in range(len(AXES) + 1)
-    for axes in permutations(AXES, count)
-}
-
-
 @dataclass(slots=True)
 class _Image:
     """An image, and which of its places the plan holds and which are filled."""
@@ -51,13 +44,9 @@ class _Image:
     cameras: int
     indices: set[tuple[int, ...]] | None
     written: np.ndarray = field(init=False)
+    unused: list[str] = field(init=False)
     left_out: np.ndarray = field(init=False)
     count: int = 0
-
-    @property
-    def unused(self) -> list[str]:
-        """Axes that this image does not have."""
-        return _UNUSED[tuple(self.layout.sizes)]
 
     @property
     def dtype(self) -> np.dtype | None:
@@ -67,6 +56,7 @@ class _Image:
     def __post_init__(self) -> None:
         self.written = np.zeros(tuple(self.layout.sizes.values()), bool)
         self.left_out = np.zeros_like(self.written)
+        self.unused = [axis for axis in AXES if axis not in self.layout.sizes]
 
     def written_by(self, camera: int) -> int:
         """Return how many frames of one of several cameras there are."""
@@ -233,6 +223,8 @@ class Locator:
     # ---------------------------------------------------------------- helpers
 
     def _slot(self, index: Mapping[str, int]) -> Slot:
+        if not self._own and "cam" not in index:
+            return image_index(index), None
         camera = index.get("cam", 0)
         own = camera in self._own or camera >= len(self._scope.cameras)
         return image_index(index), camera if own else None

@@ -40,7 +40,8 @@ class PlannedImage:
 
 def image_index(index: Mapping[str, int]) -> ImageIndex:
     """Return the part of `index` that chooses an image."""
-    return tuple((axis, index[axis]) for axis in _image_axes(tuple(index)))
+    axes = _image_axes(tuple(index))
+    return tuple([(axis, index[axis]) for axis in axes]) if axes else ()
 
 
 @cache
