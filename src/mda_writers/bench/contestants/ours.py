@@ -24,14 +24,6 @@ class _DirectMode(Contestant):
         self.label = label
         self._options = options
 
-    def available(self) -> str | None:
-        """Return why not: the writer may not have been written yet."""
-        import mda_writers
-
-        if hasattr(mda_writers, self.writer):
-            return None
-        return f"mda_writers has no {self.writer}"
-
     def run(self, job: Job) -> None:
         """Write the frames as one time series."""
         import mda_writers
@@ -47,6 +39,7 @@ class _DirectMode(Contestant):
 class BigTiff(_DirectMode):
     """`BigTiffWriter`."""
 
+    needs = ("mda_writers.writers.bigtiff", "ome_types.model", "tifffile")
     writer = "BigTiffWriter"
     file = "ours.ome.tiff"
 
@@ -58,6 +51,7 @@ class BigTiff(_DirectMode):
 class OMEZarr(_DirectMode):
     """`OMEZarrWriter`."""
 
+    needs = ("mda_writers.writers.ome_zarr", "ome_types.model", "zarr")
     writer = "OMEZarrWriter"
     file = "ours.ome.zarr"
 
