@@ -12,8 +12,8 @@ from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_json
 from mda_writers.model.versions import versions
 from mda_writers.storage.atomic import replace_bytes
+from mda_writers.storage.failure import explained
 from mda_writers.storage.lock import this_process
-from mda_writers.storage.space import explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

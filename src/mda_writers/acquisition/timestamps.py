@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mda_writers.acquisition.csv_rows import csv_line
 from mda_writers.acquisition.moment import Moment
 from mda_writers.storage.atomic import replace_bytes
-from mda_writers.storage.space import explained
+from mda_writers.storage.failure import explained
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from mda_writers.formats.tiff_ending import put
 from mda_writers.formats.tiff_layout import DATA_OFFSET, lay_out
 from mda_writers.model.encode import to_json
 from mda_writers.storage.block_file import BlockFile
-from mda_writers.storage.space import explained
+from mda_writers.storage.failure import explained
 from mda_writers.storage.write_pool import WritePool
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import tifffile
 
 from mda_writers.formats.bigtiff import BigTiffArray
 from mda_writers.formats.compressed_tiff import CompressedTiffArray, is_compressed
+from mda_writers.formats.format import Format
 from mda_writers.formats.ome_xml import OmeXml
 from mda_writers.formats.tiff_ending import describe, end_laid_out, file_order, final_sizes
 from mda_writers.formats.tiff_layout import DATA_OFFSET
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mda_writers.storage.write_pool import WritePool
 
 
-class BigTiffFormat:
+class BigTiffFormat(Format):
     """The files of one recording as BigTIFF or OME-TIFF: how they begin, and their final form.
 
     Parameters

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mda_writers.formats.format import Format
 from mda_writers.formats.ngff import (
     ZARR_FORMAT,
     Window,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from mda_writers.model.plane import PlaneInfo
 
 
-class OmeZarrFormat:
+class OmeZarrFormat(Format):
     """The files of one recording as OME-Zarr.
 
     Parameters

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from mda_writers.formats.bigtiff_format import damage_of
+from mda_writers.formats.format import Format
 from mda_writers.formats.stack_file import StackFile, StackKind, cut, planes_in
 from mda_writers.formats.tiff_ending import final_sizes
 from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout
@@ -31,7 +32,7 @@ Stack = tuple[int, int]
 """Channel and time point of a stack."""
 
 
-class TiffSeriesFormat:
+class TiffSeriesFormat(Format):
     """The files of one recording as a series.
 
     Parameters

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.formats.format import Format
 from mda_writers.formats.video_film import Film
 from mda_writers.formats.video_finish import finish_video
 from mda_writers.formats.video_options import Subject
@@ -172,13 +173,13 @@ class VideoArray:
         )
 
 
-class VideoFormat:
+class VideoFormat(Format):
     """The files of one recording as videos: how they begin, and their final form."""
 
     name = "video"
 
-    shrinks = True
     claims_room = False
+    shrinks = True
     new_pool = VideoPool
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from mda_writers.errors import WriteError
 from mda_writers.formats.contrast import contrast_of
 from mda_writers.formats.video_encoder import Encoder
-from mda_writers.storage.space import explained
+from mda_writers.storage.failure import explained
 
 if TYPE_CHECKING:
     from fractions import Fraction

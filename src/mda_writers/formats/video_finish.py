@@ -10,7 +10,7 @@ from mda_writers.errors import CorruptRecordingError, DiskFullError, WriteError
 from mda_writers.formats.video_container import CONTAINERS
 from mda_writers.formats.video_read import VideoReader, about_of, iter_packets, open_video
 from mda_writers.storage.atomic import replacing
-from mda_writers.storage.space import explained
+from mda_writers.storage.failure import explained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ import numpy as np
 from mda_writers.errors import WriteError
 from mda_writers.model.frame import Frame, PlacedFrame
 from mda_writers.recording.frame_queue import FrameQueue
-from mda_writers.storage.space import explained
+from mda_writers.storage.failure import as_write_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -186,7 +186,7 @@ class Corridor:
             for sink in self._sinks:
                 sink.write(placed)
         except BaseException as error:
-            self.fail(self._as_write_error(error))
+            self.fail(self._explained(error))
 
     def _push_on(self) -> bool:
         """Let the sinks push on what they hold; True when nothing is left in any of them."""
@@ -195,7 +195,7 @@ class Corridor:
         try:
             nothing_left = False not in [sink.flush() for sink in self._sinks]
         except BaseException as error:
-            self.fail(self._as_write_error(error))
+            self.fail(self._explained(error))
             return True
         if nothing_left:
             with self._settled:
@@ -207,20 +207,12 @@ class Corridor:
         try:
             sink.close()
         except BaseException as error:
-            self.fail(self._as_write_error(error))
+            self.fail(self._explained(error))
 
-    def _as_write_error(self, error: BaseException) -> WriteError:
-        if isinstance(error, WriteError):
-            return error
-        if isinstance(error, OSError):
-            wrapped = explained(error, self._path)
-        else:
-            wrapped = WriteError(
-                f"{self._path}: writing failed ({type(error).__name__}: {error}). Frames written "
-                "before are kept."
-            )
-        wrapped.__cause__ = error
-        return wrapped
+    def _explained(self, error: BaseException) -> WriteError:
+        return as_write_error(
+            error, self._path, "writing failed", "Frames written before are kept."
+        )
 
 
 def _plain(pixels: np.ndarray) -> np.ndarray:

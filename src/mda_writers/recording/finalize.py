@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mda_writers.model.plane import PLANES_DESCRIBED, PlaneInfo, slot_of
 from mda_writers.recording.runs import BY_PLACE, runs_of
@@ -12,42 +12,10 @@ from mda_writers.sinks.journal import Journal
 from mda_writers.sinks.sidecar import journal_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-
+    from mda_writers.formats.format import Format
     from mda_writers.model.layout import ImageLayout, Layout
-
-
-class Format(Protocol):
-    """What a format does besides its arrays: the files' final form."""
-
-    name: str
-
-    def final_sizes(self, image: ImageLayout, places: Sequence[tuple[int, ...]]) -> dict[str, int]:
-        """Return the sizes of what was really taken."""
-
-    def finish(
-        self,
-        folder: Path,
-        layout: Layout,
-        planes: Mapping[str, Sequence[PlaneInfo]],
-        planes_laid_out: Mapping[str, int],
-    ) -> dict[str, Any] | None:
-        """Bring the files of all images into their final form.
-
-        What it returns is kept in the recording's report file.
-        """
-
-    def discard(self, path: Path) -> None:
-        """Remove the file or folder of an image without frames."""
-
-    def damage(self, path: Path, image: ImageLayout) -> str:
-        """Return what keeps readers from the frames of an image; nothing if all is well."""
-
-    def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
-        """Return the pixels of the frame that has the additions `ours` in its metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +59,11 @@ def finish_files(path: Path, fmt: Format) -> Finished:
     for key, image in journal.images.items():
         if key not in planes:
             fmt.discard(path.parent / image.file)
-    files_of = getattr(fmt, "files_of", _one_file)
     images = tuple(
         replace(
             image,
             sizes=fmt.final_sizes(image, [plane.place for plane in planes[key]]),
-            files=files_of(planes[key]),
+            files=fmt.files_of(planes[key]),
         )
         for key, image in journal.images.items()
         if key in planes
@@ -106,11 +73,6 @@ def finish_files(path: Path, fmt: Format) -> Finished:
     places = {key: [plane.place for plane in some] for key, some in planes.items()}
     runs = {i.key: runs_of(i.sizes, places[i.key], slots[i.key]) for i in images}
     return Finished(layout, {**journal.header, **(about or {})}, places, runs, journal.load)
-
-
-def _one_file(planes: Sequence[PlaneInfo]) -> tuple[str, ...]:
-    """Stand in for a format whose images are one file each."""
-    return ()
 
 
 def _plane(frame: dict[str, Any], bare: bool) -> PlaneInfo:

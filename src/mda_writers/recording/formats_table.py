@@ -13,7 +13,7 @@ from mda_writers.errors import CorruptRecordingError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mda_writers.recording.finalize import Format
+    from mda_writers.formats.format import Format
 
 FORMATS = {
     "bigtiff": ("mda_writers.formats.bigtiff_format", "BigTiffFormat"),

@@ -21,9 +21,8 @@ from mda_writers.sinks.journal import JournalWriter, header_line
 from mda_writers.sinks.load_log import LoadLog
 from mda_writers.sinks.max_projection import ProjectionSink, free_folder
 from mda_writers.sinks.sidecar import journal_path, sidecar_path
+from mda_writers.storage.failure import as_write_error, explained
 from mda_writers.storage.lock import FileLock, this_process
-from mda_writers.storage.space import explained
-from mda_writers.storage.write_pool import WritePool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,12 +30,17 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from mda_writers.formats.format import Format
     from mda_writers.model.frame import Frame
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.locate import Locator
     from mda_writers.model.projection import MaxProjection
     from mda_writers.model.report import RecordingReport
     from mda_writers.model.selection import FrameSelection
+
+
+_INCOMPLETE = "the recording could not be completed"
+_WAY_OUT = "Its pixels and its journal are on disk; `mda-writers recover` completes it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class Run:
     """
 
     path: Path
-    fmt: Any
+    fmt: Format
     locator: Locator
     layout: Layout
     limits: Limits
@@ -100,7 +104,7 @@ class Run:
     extra_metadata: dict[str, Any] = field(default_factory=dict)
     report: RecordingReport | None = None
     error: WriteError | None = None
-    pool: WritePool | None = field(init=False, default=None)
+    pool: Any = field(init=False, default=None)
     projections: ProjectionSink | None = field(init=False, default=None)
     _table: FrameTable = field(init=False)
     _corridor: Corridor = field(init=False)
@@ -167,7 +171,7 @@ class Run:
                 self.error = self.error or self._corridor.error
                 self._end()
             except BaseException as error:
-                self.error = self.error or _as_write_error(error, self.path)
+                self.error = self.error or as_write_error(error, self.path, _INCOMPLETE, _WAY_OUT)
             finally:
                 self._unlock_journal()
                 self.seams.ended(self.path)
@@ -234,7 +238,7 @@ class Run:
             )
 
     def _check_space(self) -> None:
-        if self.layout.selective or getattr(self.fmt, "shrinks", False):
+        if self.layout.selective or self.fmt.shrinks:
             return  # how much will be kept is not known; the guard watches the disk instead
         images = [image for image in self.locator.images if image.frame_shape]
         DiskGuard.check(
@@ -246,9 +250,8 @@ class Run:
 
     def _disk_bytes(self, image: ImageLayout) -> int:
         """Return what an image takes: its pixels, its smaller levels, its projections."""
-        of_format = getattr(self.fmt, "disk_bytes", None)
-        pixels: int = image.nbytes if of_format is None else of_format(image)
-        return pixels + (self.projection.disk_bytes(image) if self.projection else 0)
+        projections = self.projection.disk_bytes(image) if self.projection else 0
+        return self.fmt.disk_bytes(image) + projections
 
     def _new_journal(self) -> JournalWriter:
         try:
@@ -282,7 +285,7 @@ class Run:
         }
 
     def _connect(self, journal: JournalWriter) -> None:
-        self.pool = getattr(self.fmt, "new_pool", WritePool)()
+        self.pool = self.fmt.new_pool()
         self._table = FrameTable(journal, self.arrays, self.pool, self.limits.sync_ms)
         arrays = ArraySink(
             self.locator,
@@ -296,8 +299,7 @@ class Run:
         guard = DiskGuard(
             self.path.parent,
             self.limits.min_free_bytes,
-            claimed=getattr(self.fmt, "claims_room", True)
-            and not (self.locator.open_ended or self.layout.selective),
+            claimed=self.fmt.claims_room and not (self.locator.open_ended or self.layout.selective),
         )
         load = LoadLog(
             journal,
@@ -358,16 +360,3 @@ class Run:
         self._unlock_journal()  # Windows removes no file that is open
         if sidecar_path(self.path).exists():
             journal_path(self.path).unlink(missing_ok=True)
-
-
-def _as_write_error(error: BaseException, path: Path) -> WriteError:
-    if isinstance(error, WriteError):
-        return error
-    if isinstance(error, OSError):
-        return explained(error, path)
-    wrapped = WriteError(
-        f"{path}: the recording could not be completed ({type(error).__name__}: {error}). Its "
-        "pixels and its journal are on disk; `mda-writers recover` completes it."
-    )
-    wrapped.__cause__ = error
-    return wrapped

@@ -22,7 +22,7 @@ from mda_writers.model.encode import to_json
 from mda_writers.model.layout import ImageLayout, Layout
 from mda_writers.sinks.load_log import LOAD_START, taken_in
 from mda_writers.sinks.seal import seal_and_close, sealed
-from mda_writers.storage.space import explained
+from mda_writers.storage.failure import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

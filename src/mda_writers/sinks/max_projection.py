@@ -16,7 +16,7 @@ import numpy as np
 
 from mda_writers.model.names import safe_name, split_suffix
 from mda_writers.storage.background import Background
-from mda_writers.storage.space import explained
+from mda_writers.storage.failure import explained
 
 if TYPE_CHECKING:
     from pathlib import Path

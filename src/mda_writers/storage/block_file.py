@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mda_writers.errors import DiskFullError
-from mda_writers.storage.space import claim
+from mda_writers.storage.claim import claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

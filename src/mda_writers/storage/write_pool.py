@@ -16,7 +16,7 @@ import numpy as np
 
 from mda_writers.errors import WriteError
 from mda_writers.storage.block_file import BLOCK, BlockFile
-from mda_writers.storage.space import explained
+from mda_writers.storage.failure import explained
 
 BUFFER_BYTES = 8 << 20
 """Bytes of one write. Measured: 8 MiB reach the disk's full speed, 1 MiB four fifths of it."""

@@ -18,7 +18,7 @@ from mda_writers.model.projection import MaxProjection
 from mda_writers.model.selection import FrameSelection
 from mda_writers.recording.run import Limits, Run, Seams
 from mda_writers.sinks.sidecar import journal_path, sidecar_path, write_sidecar
-from mda_writers.storage.space import explained
+from mda_writers.storage.failure import as_write_error
 from mda_writers.writers.existing import find_existing, free_path, remove_existing
 from mda_writers.writers.relay import Backlog, cancel_run, running_core
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
     from useq import MDASequence
 
+    from mda_writers.formats.format import Format
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.locate import Locator
     from mda_writers.model.protocols import RecordingWatcher
     from mda_writers.model.selection import Decide
-    from mda_writers.recording.finalize import Format
     from mda_writers.writers.direct import DirectPlan
 
 QUEUE_BYTES = 256 << 20
@@ -203,7 +203,7 @@ class RunOwner(OMETiffWriter):  # type: ignore[misc]
         try:
             yield
         except BaseException as error:
-            wrapped = _wrapped(error, self.path)
+            wrapped = as_write_error(error, self.path, "a hook failed")
             if self._run is not None and not self._run.finished:
                 self._run.fail(wrapped)
                 return
@@ -229,16 +229,6 @@ def _refuse_existing(path: Path) -> None:
             f"{path}: a recording of that name exists ({existing[0].name}). Choose another name, "
             "or pass overwrite=True to replace it."
         )
-
-
-def _wrapped(error: BaseException, path: Path) -> WriteError:
-    if isinstance(error, WriteError):
-        return error
-    if isinstance(error, OSError):
-        return explained(error, path)
-    wrapped = WriteError(f"{path}: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped
 
 
 def _positive(name: str, value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mda_writers.errors import WriteError
 from mda_writers.formats.stack_file import StackKind
@@ -90,7 +90,7 @@ class TiffSeriesWriter(MDAWriter):
     def paths(self) -> list[Path]:
         """The complete files of the last run, as far as they are still there, and its sidecars."""
         run = self._run
-        complete = list(run.fmt.complete) if run else []
+        complete = list(cast("TiffSeriesFormat", run.fmt).complete) if run else []
         others = [path for path in super().paths if path.is_file()]
         return [path for path in complete if path.exists()] + others
 
