@@ -1,0 +1,187 @@
+"""One image while its run goes on: where in it a frame goes, and which places are filled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mda_writers.errors import FrameError
+from mda_writers.model.channels import image_channels
+from mda_writers.model.layout import AXES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from mda_writers.model.frame import Frame
+    from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.plan import PlannedImage
+
+
+@dataclass(slots=True)
+class RunImage:
+    """An image, and which of its places the plan holds and which are filled.
+
+    Attributes
+    ----------
+    layout : ImageLayout
+        What is known of it so far.
+    planned : PlannedImage
+        What the plan says about it.
+    camera_labels : tuple of str
+        Its cameras, which lie side by side in c.
+    indices : set of tuple of int or None
+        The planned places; None where they fill the whole box.
+    written : np.ndarray
+        Which places are taken. May be larger than the sizes: room to grow into.
+    left_out : np.ndarray
+        At which of them the frame came and is not kept.
+    count : int
+        How many frames came.
+    """
+
+    layout: ImageLayout
+    planned: PlannedImage
+    camera_labels: tuple[str, ...]
+    indices: set[tuple[int, ...]] | None
+    cameras: int = field(init=False)
+    written: np.ndarray = field(init=False)
+    left_out: np.ndarray = field(init=False)
+    unused: list[str] = field(init=False)
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.cameras = len(self.camera_labels)
+        self.written = np.zeros(tuple(self.layout.sizes.values()), bool)
+        self.left_out = np.zeros_like(self.written)
+        self.unused = [axis for axis in AXES if axis not in self.layout.sizes]
+
+    @property
+    def dtype(self) -> np.dtype | None:
+        """The frames' dtype; None as long as it is unknown."""
+        return _dtype(self.layout.dtype)
+
+    # ---------------------------------------------------------------- where a frame goes
+
+    def place(self, index: Mapping[str, int]) -> tuple[int, ...]:
+        """Return where in this image a frame at `index` goes; it may lie outside.
+
+        Raises
+        ------
+        FrameError
+            If the index is negative, or names an axis that the image has not.
+        """
+        sizes = self.layout.sizes
+        if self.layout.growing and not any(axis in index for axis in AXES):
+            # events without an index of their own follow one another in time
+            index = {**index, "t": self._next_time_point(index.get("cam", 0))}
+        place = [index.get(axis, 0) for axis in sizes]
+        if place and min(place) < 0:
+            raise FrameError(f"{self.layout.name}: index {readable(index)} is negative.")
+        outside = [axis for axis in self.unused if index.get(axis, 0)]
+        if outside:
+            raise FrameError(
+                f"{self.layout.name}: a frame at {readable(index)}, but the plan has no axis "
+                f"{', '.join(outside)} here; planned: {sizes}."
+            )
+        if self.cameras > 1:
+            c = list(sizes).index("c")
+            place[c] = place[c] * self.cameras + index.get("cam", 0)
+        return tuple(place)
+
+    def event_index(self, place: tuple[int, ...]) -> dict[str, int]:
+        """Return the index that the event of a place has: the reverse of `place`."""
+        index = dict(zip(self.layout.sizes, place, strict=True))
+        if self.cameras > 1:
+            channel, index["cam"] = divmod(index.pop("c"), self.cameras)
+            if "c" in self.planned.sizes:
+                index["c"] = channel
+        return {**self.layout.index, **index}
+
+    def _next_time_point(self, camera: int) -> int:
+        return self.count if self.cameras == 1 else self.written_by(camera)
+
+    # ---------------------------------------------------------------- what is filled
+
+    def written_by(self, camera: int) -> int:
+        """Return how many frames of one of several cameras there are."""
+        sizes = self.layout.sizes
+        channels = range(camera, sizes["c"], self.cameras)
+        return int(np.take(self.written, channels, axis=list(sizes).index("c")).sum())
+
+    def unwritten(self) -> Iterator[tuple[int, ...]]:
+        """Return the planned places without a frame, in order; none where nothing is planned."""
+        if self.layout.frames_planned is None:
+            return iter(())
+        return (place for place in self._planned_places() if not self.written[place])
+
+    def keep_only(self, places: Iterable[tuple[int, ...]]) -> None:
+        """Say which frames did reach the disk; those left out stay what they are."""
+        self.written = self.left_out.copy()
+        for place in places:
+            self.written[place] = True
+
+    # ---------------------------------------------------------------- what changes
+
+    def take_shape_of(self, frame: Frame) -> None:
+        """Hold frames of the shape and type of `frame` from now on."""
+        shape, dtype = frame.pixels.shape, frame.pixels.dtype.name
+        self.layout = replace(self.layout, frame_shape=shape, dtype=dtype)
+
+    def drop_camera(self, camera: int) -> None:
+        """Take the places of `camera` out of the plan."""
+        if self.layout.frames_planned is None:
+            return
+        c = list(self.layout.sizes).index("c")
+        self.indices = {p for p in self._planned_places() if p[c] % self.cameras != camera}
+        self.layout = replace(self.layout, frames_planned=len(self.indices))
+
+    def grow(self, place: tuple[int, ...], frame: Frame) -> None:
+        """Make room for `place`, and learn the channel's name from the event."""
+        self._learn_channel(frame)
+        sizes = self.layout.sizes
+        grown = tuple(max(n, i + 1) for n, i in zip(sizes.values(), place, strict=True))
+        if grown == tuple(sizes.values()):
+            return
+        if any(n > m for n, m in zip(grown, self.written.shape, strict=True)):
+            self.written = _padded(self.written, grown)
+            self.left_out = _padded(self.left_out, grown)
+        self._resize(dict(zip(sizes, grown, strict=True)))
+
+    def _learn_channel(self, frame: Frame) -> None:
+        channel = frame.event.channel if frame.event else None
+        number = frame.index.get("c")
+        if channel is None or number is None or number in self.planned.channels:
+            return
+        self.planned.channels[number] = (channel.config, channel.group)
+        self._resize(self.layout.sizes)
+
+    def _resize(self, sizes: dict[str, int]) -> None:
+        channels = image_channels(self.planned.channels, sizes["c"], self.camera_labels)
+        self.layout = replace(self.layout, sizes=sizes, channels=channels)
+
+    def _planned_places(self) -> Iterator[tuple[int, ...]]:
+        if self.indices is not None:
+            return iter(sorted(self.indices))
+        return product(*(range(n) for n in self.layout.sizes.values()))
+
+
+def readable(index: Mapping[str, int]) -> str:
+    """Return an index as error messages tell it: ``(t=3, c=1)``."""
+    return "(" + ", ".join(f"{axis}={i}" for axis, i in index.items()) + ")"
+
+
+@cache
+def _dtype(name: str) -> np.dtype | None:
+    return np.dtype(name) if name else None
+
+
+def _padded(written: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """Return `written` with room to spare, so that growing by one costs nothing on average."""
+    shape = [n if n <= m else max(n, 2 * m) for n, m in zip(sizes, written.shape, strict=True)]
+    room = np.zeros([max(n, m) for n, m in zip(shape, written.shape, strict=True)], bool)
+    room[tuple(slice(n) for n in written.shape)] = written
+    return room
