@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mda_writers.errors import CorruptRecordingError
+from mda_writers.errors import CorruptRecordingError, DiskFullError
 from mda_writers.storage.block_file import BLOCK, BlockFile
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ MISSING = np.iinfo(np.uint64).max
 """Offset and length of a chunk that is not there; it reads as the fill value."""
 
 CLAIM_BYTES = 128 << 10
-"""Room that is claimed at once for chunks whose number or length nobody knows."""
+"""Room that is claimed at first for chunks whose number or length nobody knows; then always as
+much again as there is, since a claim waits for all writes to that file that are in flight."""
+
+MOST_CLAIMED_BYTES = 64 << 20
+"""Room that is claimed at once at most. What is left over is given back in the end."""
 
 _ENTRY = np.dtype("<u8")
 
@@ -89,9 +93,7 @@ class Shard:
         offset = self.end
         self.end += nbytes
         if self.end > self._claimed:
-            more = min(max(nbytes, CLAIM_BYTES), self._data_bytes - self._claimed)
-            self.file.claim(self._claimed, more)
-            self._claimed += more
+            self._claim(self.end - self._claimed)
         return offset
 
     def note(self, number: int, offset: int, nbytes: int) -> Shard:
@@ -114,6 +116,17 @@ class Shard:
             self.file.sync()
         finally:
             self.file.close()
+
+    def _claim(self, needed: int) -> None:
+        """Reserve `needed` bytes more; those of later chunks as well, if there is room."""
+        ahead = min(max(self._claimed, CLAIM_BYTES), MOST_CLAIMED_BYTES)
+        more = min(max(needed, ahead), self._data_bytes - self._claimed)
+        try:
+            self.file.claim(self._claimed, more)
+        except DiskFullError:
+            self.file.claim(self._claimed, needed)
+            more = needed
+        self._claimed += more
 
 
 class ChunkFile:
