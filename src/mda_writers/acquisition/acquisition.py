@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
-import threading
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mda_writers.acquisition.book import SessionBook
 from mda_writers.acquisition.configuration import read_configuration, write_csv, write_json
+from mda_writers.acquisition.devices import Devices
 from mda_writers.acquisition.manifest import first_manifest
 from mda_writers.acquisition.moment import Moment
 from mda_writers.acquisition.naming import BidsPaths, SessionInfo
-from mda_writers.acquisition.producers import LogProducer, WriterProducer
 from mda_writers.acquisition.running import RunningCores
+from mda_writers.acquisition.session_end import SessionEnd
 from mda_writers.acquisition.session_names import SessionNames
 from mda_writers.acquisition.stored import StoredAcquisition, find_manifest
 from mda_writers.acquisition.timestamps import Timestamps
-from mda_writers.acquisition.writer_classes import writer_class as class_for
-from mda_writers.errors import WriteError
-from mda_writers.writers.mda_writer import MDAWriter
 from mda_writers.writers.record import record
-from mda_writers.writers.relay import cancel_run, running_core
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from pymmcore_plus import CMMCorePlus
     from useq import MDAEvent, MDASequence
 
     from mda_writers.acquisition.naming import PathPolicy
     from mda_writers.model.report import RecordingReport
-
-_logger = logging.getLogger("mda_writers")
+    from mda_writers.writers.mda_writer import MDAWriter
 
 
 class Acquisition:
@@ -75,7 +67,7 @@ class Acquisition:
         paths: PathPolicy | None = None,
     ) -> None:
         started = Moment.now()
-        info = _info(subject, session, task)
+        info = SessionInfo.begun_now(subject, session, task)
         self._names = SessionNames(Path(root).expanduser().absolute(), info, paths or BidsPaths())
         self._notes = self._names.notes
         self.manifest_path = self._names.path("manifest", ".json")
@@ -85,12 +77,9 @@ class Acquisition:
         self._book.write()
         self._timestamps = Timestamps(self._own_path("timestamps", ".csv"))
         self._book.write()
-        self._writers: list[WriterProducer] = []
-        self._logs: dict[str, LogProducer] = {}
+        self._devices = Devices(self._names, self._timestamps, self._book)
         self._running = RunningCores()
-        self._lock = threading.Lock()
-        self._is_open = True
-        _open_sessions.add(self)
+        self._end = SessionEnd(self._book, self._devices, self._running, self._notes)
 
     @property
     def folder(self) -> Path:
@@ -132,16 +121,7 @@ class Acquisition:
         ValueError
             If no writer knows the suffix.
         """
-        self._check_open()
-        make = writer_class or class_for(suffix)
-        writer = make(self._names.path(device, suffix, data_type), **options)
-        producer = WriterProducer(
-            device, data_type, writer, own_loop, self._timestamps, self._book.changed
-        )
-        with self._lock:
-            self._writers.append(producer)
-        self._book.add_source(producer)
-        return writer
+        return self._devices.add_writer(device, suffix, data_type, own_loop, writer_class, options)
 
     def record(
         self,
@@ -179,15 +159,12 @@ class Acquisition:
             If there is no writer, one is of another session, or one is recording already.
         """
         with self._running.running(core):
-            self._check_open()  # not before: from here on, the end of the session waits for us
-            chosen = self._chosen(writers)
-            try:
+            # not before: from here on, the end of the session waits for us
+            self._devices.check_open()
+            with self._devices.taken(writers) as chosen:
                 self.save_configuration(core, sequence)
                 with self._book.remembering():
                     record(core, sequence, [p.writer for p in chosen], progress=progress)
-            finally:
-                for producer in chosen:
-                    producer.is_taken = False
         return [producer.result() for producer in chosen]
 
     def log(self, device: str, payload: Any, *, device_time: Any = None) -> None:
@@ -209,8 +186,7 @@ class Acquisition:
             If the disk does not take it; it is raised again at the end of the session.
         """
         now = Moment.now()
-        log = self._logs.get(device) or self._new_log(device, now)
-        log.append(payload, device_time, now)
+        self._devices.log(device, now).append(payload, device_time, now)
 
     def note(self, text: str) -> None:
         """Write a note with its time; it would survive a power cut on return.
@@ -220,7 +196,7 @@ class Acquisition:
         WriteError
             If it could not be written.
         """
-        self._check_open()
+        self._devices.check_open()
         self._notes.add(text)
 
     def save_configuration(
@@ -231,7 +207,7 @@ class Acquisition:
         A device that cannot be asked keeps nobody from recording: what went wrong is raised at
         the end of the session.
         """
-        self._check_open()
+        self._devices.check_open()
         with self._book.remembering():
             found = read_configuration(core, sequence)
             write_json(self._own_path("configuration", ".json"), found)
@@ -262,8 +238,8 @@ class Acquisition:
         Exception
             All that went wrong since the beginning; several errors as an ``ExceptionGroup``.
         """
-        if self._end():
-            self._raise_all(None)
+        if self._end.end():
+            self._end.raise_errors()
 
     def __enter__(self) -> Self:
         return self
@@ -271,9 +247,9 @@ class Acquisition:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is not None:
             self._book.remember(error)
-            self._cancel_runs()
-        if self._end():
-            self._raise_all(error)
+            self._end.cancel_runs()
+        if self._end.end():
+            self._end.raise_errors(error)
 
     @staticmethod
     def open(path: str | Path) -> StoredAcquisition:
@@ -295,117 +271,8 @@ class Acquisition:
         """
         return StoredAcquisition(find_manifest(Path(path)))
 
-    # ------------------------------------------------------------ helpers, in order of use
-
     def _own_path(self, role: str, suffix: str) -> Path:
         """Return the path of a file of the session itself."""
         path = self._names.path(role, suffix)
         self._book.add_file(role, path)
         return path
-
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise WriteError(f"{self.folder}: the session is closed. Begin another Acquisition.")
-
-    def _chosen(self, writers: MDAWriter | Iterable[MDAWriter] | None) -> list[WriterProducer]:
-        """Take the producers that a run is saved by, so that no other run is given them."""
-        with self._lock:
-            chosen = self._asked_for(writers)
-            if not chosen:
-                raise ValueError('record: no writer. Call acq.writer("camera", ".ome.tiff") first.')
-            busy = [p.device for p in chosen if p.is_recording or p.is_taken]
-            if busy:
-                raise ValueError(
-                    f"record: {', '.join(busy)} is recording already. Give own_loop=True to a "
-                    "writer whose camera has a loop of its own, or pass writers=."
-                )
-            for producer in chosen:
-                producer.is_taken = True
-        return chosen
-
-    def _asked_for(self, writers: MDAWriter | Iterable[MDAWriter] | None) -> list[WriterProducer]:
-        if writers is None:
-            return [producer for producer in self._writers if not producer.own_loop]
-        known = {id(producer.writer): producer for producer in self._writers}
-        each = [writers] if isinstance(writers, MDAWriter) else list(writers)
-        if any(id(writer) not in known for writer in each):
-            raise ValueError("record: every writer must be one that acq.writer() returned.")
-        return [known[id(writer)] for writer in each]
-
-    def _new_log(self, device: str, now: Moment) -> LogProducer:
-        with self._lock:
-            self._check_open()
-            if device not in self._logs:
-                path = self._names.path(device, ".csv", "beh")
-                log = LogProducer(device, "beh", path, self._timestamps, now)
-                self._book.add_source(log)
-                self._logs[device] = log
-            return self._logs[device]
-
-    def _cancel_runs(self) -> None:
-        """Cancel what still runs; every frame that was acquired is still written."""
-        self._running.cancel()
-        if any(p.is_recording and not p.own_loop for p in self._writers):
-            cancel_run(running_core(None))  # run_mda(output=writer), on the global core
-
-    def _end(self) -> bool:
-        """Close everything, and write the last manifest; False if that was done before."""
-        with self._lock:
-            if not self._is_open:
-                return False
-            self._is_open = False
-        self._do(self._running.wait)
-        closes = [p.close for p in self._writers] + [log.close for log in self._logs.values()]
-        for close in closes:
-            self._do(close)
-        self._book.end()
-        self._notes.close()
-        _open_sessions.discard(self)
-        return True
-
-    def _do(self, step: Callable[[], None]) -> None:
-        """Do a step of the end; what it raises is kept, and Ctrl-C cancels what it waits for."""
-        while True:
-            try:
-                with self._book.remembering():
-                    step()
-                return
-            except BaseException:
-                self._cancel_runs()
-
-    def _raise_all(self, raising: BaseException | None) -> None:
-        """Raise what went wrong, unless it is only what the block is raising anyway."""
-        errors = self._book.errors
-        if not errors or (len(errors) == 1 and errors[0] is raising):
-            return
-        if len(errors) == 1:
-            raise errors[0]
-        raise BaseExceptionGroup(f"{self.folder}: the session failed", errors)
-
-    def _end_with_the_program(self) -> None:
-        """End a session that nobody closed; the interpreter exits."""
-        self._book.interrupted = True
-        self._book.remember(
-            WriteError(f"{self.folder}: the program ended before the session was closed.")
-        )
-        self._cancel_runs()
-        self._end()
-
-
-_open_sessions: set[Acquisition] = set()
-
-
-@atexit.register
-def _end_all() -> None:
-    for session in list(_open_sessions):
-        try:
-            session._end_with_the_program()
-        except Exception:
-            _logger.exception("%s: could not be ended.", session.folder)
-
-
-def _info(subject: str | int, session: str | int, task: str | int) -> SessionInfo:
-    for name, value in (("subject", subject), ("session", session), ("task", task)):
-        if not str(value).strip():
-            raise ValueError(f"Acquisition: {name} is empty; give it a name.")
-    return SessionInfo(str(subject), str(session), str(task), started=datetime.now())

@@ -25,6 +25,11 @@ def entries(files: Iterable[Path], folder: Path, role: str = "") -> list[FileEnt
     return found
 
 
+def place(path: Path, folder: Path) -> dict[str, str]:
+    """Return the name and the folder of a recording, as its entry has them."""
+    return {"name": path.name, "folder": relative(path.parent, folder)}
+
+
 def relative(file: Path, folder: Path) -> str:
     """Return the way from `folder` to `file`, with forward slashes."""
     return os.path.relpath(file, folder).replace(os.sep, "/")

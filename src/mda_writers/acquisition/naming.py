@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from mda_writers.model.names import fold, safe_name
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 VALUE_BYTES = 32
 """Bytes kept of a subject, a task or a device: with all of them, a position's name and the
@@ -36,6 +34,20 @@ class SessionInfo:
     task: str
     started: datetime
     run: int = 1
+
+    @classmethod
+    def begun_now(cls, subject: str | int, session: str | int, task: str | int) -> SessionInfo:
+        """Return what a session that begins is called.
+
+        Raises
+        ------
+        ValueError
+            If a name is empty.
+        """
+        for name, value in (("subject", subject), ("session", session), ("task", task)):
+            if not str(value).strip():
+                raise ValueError(f"Acquisition: {name} is empty; give it a name.")
+        return cls(str(subject), str(session), str(task), started=datetime.now())
 
 
 class PathPolicy(Protocol):
