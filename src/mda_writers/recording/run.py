@@ -14,21 +14,18 @@ from mda_writers.formats.image_files import ImageFiles
 from mda_writers.recording.array_sink import ArraySink
 from mda_writers.recording.corridor import Corridor
 from mda_writers.recording.finalize import finish_files
+from mda_writers.recording.journal_keeper import JournalKeeper
 from mda_writers.recording.reporting import Tally, build_report, write_report
 from mda_writers.sinks.disk_guard import DiskGuard
 from mda_writers.sinks.frame_table import FrameTable
-from mda_writers.sinks.journal import JournalWriter, header_line
 from mda_writers.sinks.load_log import LoadLog
 from mda_writers.sinks.max_projection import ProjectionSink, free_folder
-from mda_writers.sinks.sidecar import journal_path, sidecar_path
 from mda_writers.storage.failure import as_write_error, explained
-from mda_writers.storage.lock import FileLock, this_process
+from mda_writers.storage.lock import this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-
-    import numpy as np
 
     from mda_writers.formats.format import Format
     from mda_writers.model.frame import Frame
@@ -37,30 +34,12 @@ if TYPE_CHECKING:
     from mda_writers.model.projection import MaxProjection
     from mda_writers.model.report import RecordingReport
     from mda_writers.model.selection import FrameSelection
+    from mda_writers.recording.seams import Limits, Seams
+    from mda_writers.sinks.journal import JournalWriter
 
 
 _INCOMPLETE = "the recording could not be completed"
 _WAY_OUT = "Its pixels and its journal are on disk; `mda-writers recover` completes it."
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a recording may use. Bytes and milliseconds; see ``MDAWriter``."""
-
-    queue_bytes: int
-    min_free_bytes: int
-    sync_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seams:
-    """What a writer, or a user's subclass of one, decides about a recording."""
-
-    new_array: Callable[[Run, ImageLayout], Any]
-    write_frame: Callable[[Any, tuple[int, ...], np.ndarray], None]
-    finalize_metadata: Callable[[], None]
-    cancel: Callable[[WriteError], None]
-    ended: Callable[[Path], None] = lambda path: None
 
 
 @dataclass(slots=True)
@@ -106,12 +85,12 @@ class Run:
     error: WriteError | None = None
     pool: Any = field(init=False, default=None)
     projections: ProjectionSink | None = field(init=False, default=None)
+    _journal: JournalKeeper = field(init=False)
     _table: FrameTable = field(init=False)
     _corridor: Corridor = field(init=False)
     _finished: threading.Event = field(init=False, default_factory=threading.Event)
     _finish_lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _started: float = field(init=False, default_factory=time.perf_counter)
-    _lock: FileLock | None = field(init=False, default=None)
     _files: set[str] = field(init=False, default_factory=set)
 
     def open(self) -> None:
@@ -124,15 +103,13 @@ class Run:
         """
         self._check_selection()
         self._check_space()
-        journal = self._new_journal()
+        self._journal = JournalKeeper(self.path)
         try:
-            self._lock_journal()
             self._make_projections()
-            journal.append(header_line(self._header()))
-            self._connect(journal)
+            self._journal.begin(self._header())
+            self._connect(self._journal.writer)
             self._corridor.open()
         except BaseException as error:
-            journal.close()
             self._leave_nothing()
             if isinstance(error, OSError):
                 raise explained(error, self.path) from error
@@ -173,7 +150,7 @@ class Run:
             except BaseException as error:
                 self.error = self.error or as_write_error(error, self.path, _INCOMPLETE, _WAY_OUT)
             finally:
-                self._unlock_journal()
+                self._journal.unlock()
                 self.seams.ended(self.path)
                 self._finished.set()
 
@@ -253,24 +230,6 @@ class Run:
         projections = self.projection.disk_bytes(image) if self.projection else 0
         return self.fmt.disk_bytes(image) + projections
 
-    def _new_journal(self) -> JournalWriter:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalWriter(journal_path(self.path))
-        except OSError as error:
-            raise explained(error, self.path) from error
-
-    def _lock_journal(self) -> None:
-        """Let nobody take the recording for an interrupted one while this process lives."""
-        # where the file system has no locks, the header's process tells it less surely
-        with suppress(OSError):
-            self._lock = FileLock(journal_path(self.path))
-
-    def _unlock_journal(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
     def _header(self) -> dict[str, Any]:
         return {
             "format": self.fmt.name,
@@ -336,11 +295,10 @@ class Run:
     def _leave_nothing(self) -> None:
         if self.projections is not None:
             self.projections.remove()
-        self._unlock_journal()
         for name in self._files:
             with suppress(OSError):
                 self.fmt.discard(self.path.parent / name)
-        journal_path(self.path).unlink(missing_ok=True)
+        self._journal.discard()
 
     def _end(self) -> None:
         """Files, then sidecar, then report; the journal goes when the sidecar has taken over."""
@@ -357,6 +315,4 @@ class Run:
         self.tally.error = str(self.error or "")
         self.report = build_report(self.path, finished, self.locator, self.tally)
         write_report(self.path, self.report, finished, self.extra_metadata)
-        self._unlock_journal()  # Windows removes no file that is open
-        if sidecar_path(self.path).exists():
-            journal_path(self.path).unlink(missing_ok=True)
+        self._journal.retire()

@@ -16,7 +16,8 @@ from mda_writers.errors import WriteError
 from mda_writers.model.names import split_suffix
 from mda_writers.model.projection import MaxProjection
 from mda_writers.model.selection import FrameSelection
-from mda_writers.recording.run import Limits, Run, Seams
+from mda_writers.recording.run import Run
+from mda_writers.recording.seams import Limits, Seams
 from mda_writers.sinks.sidecar import journal_path, sidecar_path, write_sidecar
 from mda_writers.storage.failure import as_write_error
 from mda_writers.writers.existing import find_existing, free_path, remove_existing
