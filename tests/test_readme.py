@@ -14,6 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUN_PAGES = ["coming_from.md", "coming_from_writers.md"]
+"""Their rows are run by ``test_coming_from_writers.py`` and ``test_dataset_coming_from.py``."""
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -59,6 +62,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+def test_every_row_of_coming_from_is_a_row_that_is_run() -> None:
+    section = README.split("## Coming from")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| .+ \| `.+` \|$", section, re.MULTILINE)
+    run = "\n".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in RUN_PAGES)
+    assert len(rows) == 15
+    assert [row for row in rows if row not in run.splitlines()] == []
 
 
 def test_files_that_are_named_exist() -> None:
