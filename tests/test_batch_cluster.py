@@ -117,15 +117,15 @@ def test_a_killed_worker_changes_nothing_about_the_result(cluster: Any, tmp_path
 
 def test_a_scheduler_that_is_not_there_is_told_of(tmp_path: Path) -> None:
     from mda_writers import WriteError
-    from mda_writers.batch import runner
+    from mda_writers.batch import crew
 
     source = recorded(tmp_path / "a.ome.tiff")
-    connect_s, runner.CONNECT_S = runner.CONNECT_S, 1
+    connect_s, crew.CONNECT_S = crew.CONNECT_S, 1
     try:
         with pytest.raises(WriteError, match="no Dask scheduler answers"):
             convert(source, tmp_path / "b.ome.zarr", scheduler="tcp://127.0.0.1:9", progress=False)
     finally:
-        runner.CONNECT_S = connect_s
+        crew.CONNECT_S = connect_s
 
 
 def test_threads_need_no_dask_cluster(tmp_path: Path) -> None:

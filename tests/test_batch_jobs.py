@@ -214,13 +214,13 @@ def test_a_job_killed_while_its_result_is_put_in_place_is_completed(
     job = job_module.Job(_convert(), (source,), out)
     monkeypatch.setattr(WorkFolder, "place", _killed)
     with pytest.raises(_Killed):
-        job_module.run_job(job)
+        job.run()
     monkeypatch.undo()
     work.folder.joinpath("room_made").touch()
     for path in work._made()[:moved]:
         path.rename(out.parent / path.name)
     assert ProcessRecord.read(out.with_name("b.ome.zarr.process.json")) is None
-    assert job_module.run_job(job).status == "skipped"
+    assert job.run().status == "skipped"
     assert set(contents(out.parent)) == set(contents(whole.parent))
     assert verify(out).ok
 

@@ -7,18 +7,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mda_writers.batch.inputs import files_of
+from mda_writers.batch.making import make_in_parts, make_whole
+from mda_writers.batch.parts import are_worth_it
 from mda_writers.batch.placing import WorkFolder, check_free, record_path
-from mda_writers.batch.process_record import InputFile, ProcessRecord, plain
+from mda_writers.batch.process_record import ProcessRecord, plain, size_of, stamp_of
 from mda_writers.errors import DiskFullError, WriteError
 from mda_writers.storage.space import free_bytes, human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from mda_writers.batch.crew import Crew
+    from mda_writers.batch.making import Made, Make
+    from mda_writers.batch.parts import Block
+
+Status = Literal["done", "skipped", "failed"]
 
 
 class Process(Protocol):
-    """What is done to recordings. Travels to other machines, so that it is plain data."""
+    """What is done to recordings. Travels to other machines, so that it is plain data.
+
+    One that can be done in parts is a `PartProcess`, too.
+    """
 
     @property
     def name(self) -> str:
@@ -33,12 +44,36 @@ class Process(Protocol):
 
         Raises
         ------
+        FaultsFoundError
+            If the result was made, and tells of faults.
         Exception
             Saying why it cannot be made.
         """
 
     def further_inputs(self) -> Sequence[Path]:
         """Return files that it reads besides the recordings."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What became of a job.
+
+    Attributes
+    ----------
+    output : Path
+        What it was to make; of a job that makes nothing, the recording that it was about.
+    status : {"done", "skipped", "failed"}
+        Skipped is what had been done before.
+    reason : str
+        Why it failed; or what whoever uses the result should know.
+    seconds : float
+        How long it took.
+    """
+
+    output: Path
+    status: Status
+    reason: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,83 +97,77 @@ class Job:
     output: Path
     overwrite: bool = False
 
+    def run(self) -> JobResult:
+        """Do it, unless it was done before; never raises but for an interrupt."""
+        return outcome_of(self.output, lambda: self._run(make_whole))
 
-@dataclass(frozen=True, slots=True)
-class JobResult:
-    """What became of a job.
+    def parts(self) -> list[Block]:
+        """Return the parts that are worth the work of several; none if it is done as a whole."""
+        if not hasattr(self.process, "parts"):
+            return []
+        if not are_worth_it(sum(map(size_of, self._files()))):
+            return []
+        blocks: list[Block] = self.process.parts(self.inputs, self.output)
+        return blocks
 
-    Attributes
-    ----------
-    output : Path
-        What it was to make.
-    status : {"done", "skipped", "failed"}
-        Skipped is what had been done before.
-    reason : str
-        Why it failed; or what whoever uses the result should know.
-    seconds : float
-        How long it took.
-    """
+    def run_in_parts(self, parts: Sequence[Block], crew: Crew) -> JobResult:
+        """Do the same by many hands; the result is the same, too."""
+        return outcome_of(self.output, lambda: self._run(make_in_parts(parts, crew)))
 
-    output: Path
-    status: Literal["done", "skipped", "failed"]
-    reason: str = ""
-    seconds: float = 0.0
+    def _files(self) -> list[Path]:
+        mine = [file for path in self.inputs for file in files_of(path)]
+        return [*mine, *self.process.further_inputs()]
+
+    def _run(self, make: Make) -> tuple[Status, str]:
+        begun = time.perf_counter()
+        files = self._files()
+        work = WorkFolder(self.output)
+        with work.held(overwrite=self.overwrite):
+            known = ProcessRecord.read(record_path(self.output))
+            about = (self.process.name, plain(self.process.parameters))
+            if known is not None and known.answers(*about, files, self.output.parent):
+                return "failed" if known.faulty else "skipped", known.remark
+            if not self.overwrite:
+                check_free(self.output)
+            before = [stamp_of(file) for file in files]
+            made = _kept_off_full_disks(self.output, lambda: make(self, files, work))
+            _check_unchanged(before, files)
+            seconds = time.perf_counter() - begun
+            work.seal(ProcessRecord(*about, made.inputs, {}, made.remark, made.faulty, seconds))
+            work.place(overwrite=self.overwrite)
+        return "failed" if made.faulty else "done", made.remark
 
 
-def run_job(job: Job) -> JobResult:
-    """Do a job, unless it was done before; never raises but for an interrupt."""
+def outcome_of(output: Path, work: Callable[[], tuple[Status, str]]) -> JobResult:
+    """Do some work, and tell what became of it in any case but that of an interrupt."""
     begun = time.perf_counter()
     try:
-        done, remark = _run(job)
+        status, remark = work()
     except Exception as error:
         reason = str(error) or "no reason given"
         if not isinstance(error, _SAYS_ENOUGH):
             reason = f"{type(error).__name__}: {reason}"
         # the folder in which it was made is gone, and nobody's concern
-        reason = reason.replace(str(WorkFolder(job.output).result.parent), str(job.output.parent))
-        return JobResult(job.output, "failed", reason, time.perf_counter() - begun)
-    return JobResult(job.output, done, remark, time.perf_counter() - begun)
+        reason = reason.replace(str(WorkFolder(output).result.parent), str(output.parent))
+        return JobResult(output, "failed", reason, time.perf_counter() - begun)
+    return JobResult(output, status, remark, time.perf_counter() - begun)
 
 
-def _run(job: Job) -> tuple[Literal["done", "skipped"], str]:
-    begun = time.perf_counter()
-    files = [
-        *(file for path in job.inputs for file in files_of(path)),
-        *job.process.further_inputs(),
-    ]
-    work = WorkFolder(job.output)
-    with work.held(overwrite=job.overwrite):
-        known = ProcessRecord.read(record_path(job.output))
-        about = (job.process.name, plain(job.process.parameters))
-        if known is not None and known.answers(*about, files, job.output.parent):
-            return "skipped", known.remark
-        if not job.overwrite:
-            check_free(job.output)
-        work.clear()
-        described = tuple(InputFile.of(file) for file in files)
-        remark = _made(job, work)
-        _check_unchanged(described, files)
-        seconds = time.perf_counter() - begun
-        work.seal(ProcessRecord(*about, described, {}, remark, seconds))
-        work.place(overwrite=job.overwrite)
-    return "done", remark
-
-
-def _made(job: Job, work: WorkFolder) -> str:
+def _kept_off_full_disks(output: Path, make: Callable[[], Made]) -> Made:
     """Make the result; what a writer says of its files on a full disk is not true of this one."""
     try:
-        return job.process.run(job.inputs, work.result)
+        return make()
     except DiskFullError as error:
-        free = human_bytes(free_bytes(job.output.parent))
+        free = human_bytes(free_bytes(output.parent))
         raise DiskFullError(
-            f"{job.output}: the disk is full ({free} free). Nothing of it was kept; free some "
+            f"{output}: the disk is full ({free} free). Nothing of it was kept; free some "
             "space and start again: what is done is skipped."
         ) from error
 
 
-def _check_unchanged(described: Sequence[InputFile], files: Sequence[Path]) -> None:
-    for before, file in zip(described, files, strict=True):
-        if not before.is_same(file):
+def _check_unchanged(before: Sequence[tuple[int, int]], files: Sequence[Path]) -> None:
+    for stamp, file in zip(before, files, strict=True):
+        if not file.exists() or stamp_of(file) != stamp:
             raise WriteError(f"{file}: changed while it was read. Try again when nobody writes it.")
 
 

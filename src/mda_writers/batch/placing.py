@@ -39,6 +39,7 @@ class WorkFolder:
         self.output = output
         self.folder = output.with_name(f".{output.name}.making")
         self.result = self.folder / "result" / output.name
+        self.parts = self.folder / "parts"
         self._lock_file = self.folder / "lock"
         self._sealed = self.folder / "sealed.json"
         self._room_made = self.folder / "room_made"
@@ -46,6 +47,8 @@ class WorkFolder:
     @contextmanager
     def held(self, *, overwrite: bool = False) -> Iterator[None]:
         """Keep others from it for the block; complete first what a killed process had sealed.
+
+        Afterwards nothing is left but the result; parts stay when they were interrupted.
 
         Raises
         ------
@@ -56,24 +59,36 @@ class WorkFolder:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock_file.touch()
-        lock = self._lock()
+        lock, to_go_on = self._lock(), False
         try:
             if self._sealed.exists():
                 self.place(overwrite=overwrite)
             yield
+        except KeyboardInterrupt:
+            to_go_on = self.parts.exists()
+            raise
         finally:
             if lock is not None and sys.platform == "win32":
                 lock.release()  # no file that is open is removed there
-            if not self._sealed.exists():
+            if not (self._sealed.exists() or to_go_on):
                 shutil.rmtree(self.folder, ignore_errors=True)
             if lock is not None:
                 lock.release()
 
-    def clear(self) -> None:
-        """Begin anew, without what a killed process left."""
-        shutil.rmtree(self.result.parent, ignore_errors=True)
+    def clear(self, plan: bytes = b"") -> None:
+        """Begin anew, without what a killed process left.
+
+        With a plan of parts, those stay that were made after the same one.
+        """
         self._room_made.unlink(missing_ok=True)
-        self.result.parent.mkdir()
+        told = self.parts / "plan.json"
+        if not (plan and told.exists() and told.read_bytes() == plan):
+            shutil.rmtree(self.result.parent, ignore_errors=True)
+            shutil.rmtree(self.parts, ignore_errors=True)
+        self.result.parent.mkdir(exist_ok=True)
+        if plan:
+            self.parts.mkdir(exist_ok=True)
+            replace_bytes(told, plan)
 
     def seal(self, record: ProcessRecord) -> ProcessRecord:
         """Say that the result is whole; return its record, which names its files."""

@@ -45,7 +45,7 @@ class InputFile:
     @classmethod
     def of(cls, path: Path) -> InputFile:
         """Read a file or folder and describe it."""
-        before = _stamp(path)
+        before = stamp_of(path)
         size, digest = content_hash(path)
         return cls(str(path), size, before[1], digest)
 
@@ -56,7 +56,7 @@ class InputFile:
         """
         if not path.exists():
             return False
-        stamp = _stamp(path)
+        stamp = stamp_of(path)
         if stamp[0] != self.size_bytes:
             return False
         return stamp[1] == self.modified_ns or content_hash(path)[1] == self.xxh3_128
@@ -78,6 +78,8 @@ class ProcessRecord:
         Name of each file of the result → its size in bytes.
     remark : str
         What whoever uses the result should know.
+    faulty : bool
+        Whether the result is whole, and tells of faults.
     seconds : float
         How long it took.
     versions : dict
@@ -89,6 +91,7 @@ class ProcessRecord:
     inputs: tuple[InputFile, ...]
     outputs: dict[str, int]
     remark: str = ""
+    faulty: bool = False
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=versions)
 
@@ -136,7 +139,7 @@ def plain(value: Any) -> Any:
 
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder."""
-    return _stamp(path)[0]
+    return stamp_of(path)[0]
 
 
 def sizes_of(paths: Iterable[Path]) -> dict[str, int]:
@@ -144,8 +147,8 @@ def sizes_of(paths: Iterable[Path]) -> dict[str, int]:
     return {path.name: size_of(path) for path in paths}
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return size and time of modification."""
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Return size in bytes and time of modification in ns; of a folder, of all files in it."""
     stats = [file.stat() for file in (files_in(path) if path.is_dir() else [path])]
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
 

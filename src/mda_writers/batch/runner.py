@@ -1,33 +1,50 @@
-"""Many jobs at once: on the threads of this machine, or on a Dask cluster."""
+"""Many jobs at once, each by one worker; and the large ones in parts, by all of them."""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mda_writers.batch.job import Job, JobResult, run_job
+from mda_writers.batch.bar import bar_for
+from mda_writers.batch.crew import crew_of
+from mda_writers.batch.job import JobResult
 from mda_writers.batch.summary import Summary
-from mda_writers.errors import WriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from mda_writers.batch.crew import Crew
+    from mda_writers.batch.parts import Block
 
 MOST_WORKERS = 4
 """Jobs at once by default: recordings are limited by the disk long before that."""
 
-RETRIES = 2
-"""Times that Dask may begin a job again when it failed for no fault of its own."""
+LEADERS = 8
+"""Large jobs under way at once; each has a thread here that waits for its parts."""
 
-CONNECT_S = 10
-"""How long to wait for a scheduler to answer."""
+
+class Task(Protocol):
+    """What can be run: a `Job`, or something that is done to a recording where it lies."""
+
+    @property
+    def output(self) -> Path:
+        """What it is about, for the table."""
+
+    def run(self) -> JobResult:
+        """Do it as a whole; never raises."""
+
+    def parts(self) -> list[Block]:
+        """Return the parts in which it is done; none if as a whole."""
+
+    def run_in_parts(self, parts: Sequence[Block], crew: Crew) -> JobResult:
+        """Do it with a crew; never raises."""
 
 
 def run_jobs(
-    jobs: Sequence[Job],
+    jobs: Sequence[Task],
     *,
     workers: int | None = None,
     client: Any = None,
@@ -38,10 +55,10 @@ def run_jobs(
 
     Parameters
     ----------
-    jobs : sequence of Job
+    jobs : sequence of Task
         What is to be done.
     workers : int, optional
-        Jobs at once on this machine.
+        Jobs, or parts of jobs, at once on this machine.
     client : distributed.Client, optional
         A Dask cluster that does them instead. Its workers see the same files.
     scheduler : str, optional
@@ -54,11 +71,25 @@ def run_jobs(
     WriteError
         If the scheduler cannot be reached.
     """
+    workers = workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    alone = workers == 1 and client is None and scheduler is None
     results: dict[int, JobResult] = {}
-    with _progress(len(jobs), progress) as advance:
-        for number, result in _finished(jobs, workers, client, scheduler):
-            results[number] = result
-            advance(result)
+    with bar_for(progress) as bar, crew_of(workers, client, scheduler, bar) as crew:
+        bar.expect(len(jobs))
+        with ThreadPoolExecutor(LEADERS, thread_name_prefix="mda-writers-leader") as leaders:
+            try:
+                futures = {
+                    _begun(job, [] if alone else _parts(job), crew, leaders): number
+                    for number, job in enumerate(jobs)
+                }
+                for future in as_completed(futures):
+                    number = futures[future]
+                    results[number] = _result_of(future, jobs[number])
+                    bar.advance(results[number].output.name)
+            except BaseException:
+                crew.stop()
+                leaders.shutdown(wait=False, cancel_futures=True)
+                raise
     summary = Summary([results[n] for n in range(len(jobs))])
     if progress and len(jobs) > 1:
         from rich.console import Console
@@ -67,87 +98,30 @@ def run_jobs(
     return summary
 
 
-def _finished(
-    jobs: Sequence[Job], workers: int | None, client: Any, scheduler: str | None
-) -> Iterator[tuple[int, JobResult]]:
-    """Yield the number and the result of every job, in the order in which they end."""
-    if client is not None:
-        yield from _on_cluster(jobs, client)
-    elif scheduler is not None:
-        with _connected(scheduler) as found:
-            yield from _on_cluster(jobs, found)
-    else:
-        yield from _on_threads(jobs, workers or min(MOST_WORKERS, os.cpu_count() or 1))
-
-
-def _on_threads(jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, JobResult]]:
-    with ThreadPoolExecutor(workers, thread_name_prefix="mda-writers-batch") as pool:
-        futures = {pool.submit(run_job, job): number for number, job in enumerate(jobs)}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            # Ctrl-C: what runs comes to its end, nothing else begins
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _on_cluster(jobs: Sequence[Job], client: Any) -> Iterator[tuple[int, JobResult]]:
-    """Let the cluster's workers do the jobs; one that dies is replaced by another."""
-    cluster_completed = import_module("distributed").as_completed
-    run = uuid4().hex
-    futures = {
-        client.submit(
-            run_job, job, key=f"mda-writers-{run}-{number}", pure=False, retries=RETRIES
-        ): number
-        for number, job in enumerate(jobs)
-    }
+def _parts(job: Task) -> list[Block]:
+    """Return the parts of a job; none of one that will fail anyhow, and say why."""
     try:
-        for future in cluster_completed(list(futures), loop=client.loop):
-            number = futures.pop(future)
-            yield number, _result_of(future, jobs[number])
-            future.release()
-    finally:
-        client.cancel(list(futures))
+        return job.parts()
+    except Exception:
+        return []
 
 
-def _result_of(future: Any, job: Job) -> JobResult:
+def _begun(
+    job: Task, parts: list[Block], crew: Crew, leaders: ThreadPoolExecutor
+) -> Future[JobResult]:
+    if len(parts) < 2:
+        return crew.begin(run_task, job)
+    return leaders.submit(job.run_in_parts, parts, crew)
+
+
+def run_task(job: Task) -> JobResult:
+    """Run a job; what a cluster calls its work by."""
+    return job.run()
+
+
+def _result_of(future: Future[JobResult], job: Task) -> JobResult:
     try:
-        result: JobResult = future.result()
+        return future.result()
     except (Exception, CancelledError) as error:
         reason = f"the cluster gave it up: {type(error).__name__}: {error}"
         return JobResult(job.output, "failed", reason)
-    return result
-
-
-@contextmanager
-def _connected(scheduler: str) -> Iterator[Any]:
-    try:
-        connect = import_module("distributed").Client
-    except ImportError as error:
-        raise WriteError(
-            "A Dask cluster needs the package distributed: pip install 'mda-writers[cluster]'."
-        ) from error
-    try:
-        client = connect(scheduler, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise WriteError(f"{scheduler}: no Dask scheduler answers there ({error}).") from error
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-@contextmanager
-def _progress(total: int, show: bool) -> Iterator[Callable[[JobResult], None]]:
-    if not show:
-        yield lambda result: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda result: bar.update(task, advance=1, description=result.output.name)
