@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +12,16 @@ import pytest
 import tifffile
 import useq
 from bioio import BioImage
+from hypothesis import given
+from hypothesis import strategies as st
+from ome_types.model import UnitsLength, UnitsTime
 
 from engine import StampedEngine
 from mda_writers import BigTiffWriter, record
-from mda_writers.model.plane import PLANES_DESCRIBED
+from mda_writers.formats.ome_elements import LENGTH_UNITS, TIME_UNITS
+from mda_writers.formats.ome_xml import OmeXml
+from mda_writers.model.layout import Channel, ImageLayout, Layout
+from mda_writers.model.plane import PLANES_DESCRIBED, PlaneInfo
 from stamps import check_stamp, stamp
 
 if TYPE_CHECKING:
@@ -116,6 +123,62 @@ def test_the_description_has_no_character_references(core: CMMCorePlus, tmp_path
     assert b"&#" not in content
     assert "µm".encode() in content
     assert description(tmp_path / "x.ome.tiff").images[0].name == "µ → '\"&<"
+
+
+@given(
+    name=st.text(st.characters()),
+    value=st.none() | st.floats(width=32),  # as the schema has them
+    bits=st.none() | st.integers(0, 64),
+)
+def test_whatever_names_and_numbers_are_the_description_is_valid(
+    name: str, value: float | None, bits: int | None
+) -> None:
+    image = ImageLayout(
+        "p0",
+        name,
+        {},
+        {"t": 1, "c": 2},
+        (4, 5),
+        "uint16",
+        (Channel(name, camera=name), Channel("DAPI")),
+        position_um=(value, None, value),
+        file="x.ome.tif",
+    )
+    layout = Layout((image,), value, value, value, "", (name,), bits, name, value)
+    plane = PlaneInfo((0, 1), 1, value, value, (value, value, None))
+    xml = OmeXml(str(uuid.UUID(int=1))).for_image(layout, "p0", [plane])
+    described = ome_types.from_xml(xml.encode(), validate=True)
+    assert "&#" not in xml.replace("&amp;#", "")
+    assert described.images[0].pixels.channels[1].name == "DAPI"
+    if name.isprintable() and name == name.strip():
+        assert described.images[0].name == name
+
+
+def test_units_are_those_of_ome() -> None:
+    assert set(LENGTH_UNITS) == {unit.value for unit in UnitsLength}
+    assert set(TIME_UNITS) == {unit.value for unit in UnitsTime}
+
+
+def test_a_size_of_zero_is_unknown_and_a_negative_one_is_refused(tmp_path: Path) -> None:
+    writer = BigTiffWriter(tmp_path / "x.ome.tif")
+    with pytest.raises(ValueError, match=r"pixel_size_um must be greater than 0, not -0\.5"):
+        writer.begin(16, 16, pixel_size_um=-0.5)
+    writer.begin(16, 16, pixel_size_um=0, z_step_um=0.5)
+    writer.add_frame(np.zeros((16, 16), np.uint8))
+    writer.finish()
+    pixels = description(tmp_path / "x.ome.tif").images[0].pixels
+    assert (pixels.physical_size_x, pixels.physical_size_z) == (None, 0.5)
+
+
+def test_a_thousand_positions_are_described_once(tmp_path: Path) -> None:
+    writer = BigTiffWriter(tmp_path / "x.ome.tif")
+    writer.begin(16, 16, False, dtype="uint8", sizes={"p": 1000})
+    for _ in range(1000):
+        writer.add_frame(np.zeros((16, 16), np.uint8))
+    writer.finish()
+    first, last = (description(tmp_path / f"x_p{p}.ome.tif") for p in (0, 999))
+    assert [image.name for image in first.images] == [f"p{n}" for n in range(1000)]
+    assert [image.name for image in last.images] == ["p999"]
 
 
 @pytest.mark.filterwarnings("ignore:As of version 0.4.0")  # bioio's call of ome-types

@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("PYMM_LOG_FILE", "0")
 
 import numpy as np
-import ome_types.model  # noqa: F401
 import psutil  # noqa: F401
 import useq
 from pymmcore_plus import CMMCorePlus

@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from mda_writers.formats.ome_xml import dimension_order, pixel_type
+from mda_writers.formats.ome_elements import (
+    allowed,
+    channel,
+    document,
+    element,
+    pixels,
+    samples_of,
+    to_xml,
+)
 from mda_writers.formats.tiff_ending import put
 from mda_writers.formats.tiff_layout import DATA_OFFSET, lay_out
 from mda_writers.model.encode import to_json
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from ome_types import model as ome
+_NOTE = "Annotation:0"
 
 UM_PER_UNIT = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "pm": 1e-6, "Å": 1e-4}
 
@@ -96,8 +105,8 @@ def write_tiff(
     file, pool = BlockFile(path), WritePool()
     try:
         file.claim(0, around.tail_offset + len(around.tail))
-        for number, pixels in planes:
-            pool.write(file, DATA_OFFSET + number * described.plane_bytes, pixels)
+        for number, plane in planes:
+            pool.write(file, DATA_OFFSET + number * described.plane_bytes, plane)
         pool.drain()
         put(file, around)
         file.sync()
@@ -110,56 +119,31 @@ def write_tiff(
 
 def ome_xml(described: ArrayDescription) -> str:
     """Return the OME-XML of a file that holds the array and nothing else."""
-    from ome_types import model as ome
-
-    image = ome.Image(id="Image:0", name=described.name, pixels=_pixels(described))
-    model = ome.OME(creator="mda-writers", images=[image])
+    image = element("Image", {"ID": "Image:0", "Name": described.name}, _pixels(described))
+    root = document()
+    root.append(image)
     if described.metadata:
-        values = {str(key): _as_text(value) for key, value in described.metadata.items()}
-        pairs = [ome.Map.M(k=key, value=value) for key, value in values.items()]
-        note = ome.MapAnnotation(id="Annotation:0", value=ome.Map(ms=pairs))
-        model.structured_annotations = ome.StructuredAnnotations(map_annotations=[note])
-        image.annotation_refs.append(ome.AnnotationRef(id=note.id))
-    return model.to_xml()
+        ET.SubElement(image, "AnnotationRef", ID=_NOTE)
+        root.append(_annotations(described.metadata))
+    return to_xml(root)
 
 
-def _pixels(described: ArrayDescription) -> ome.Pixels:
-    from ome_types import model as ome
-
-    sizes = described.sizes
-    samples = described.frame_shape[2] if len(described.frame_shape) == 3 else 1
-    channels = [
-        ome.Channel(
-            id=f"Channel:0:{c}",
-            name=described.channels[c] if described.channels else None,
-            samples_per_pixel=samples,
-        )
-        for c in range(sizes.get("c", 1))
-    ]
-    return ome.Pixels(
-        id="Pixels:0",
-        dimension_order=dimension_order(sizes),
-        type=pixel_type(described.dtype),
-        big_endian=False,
-        interleaved=samples > 1,
-        size_x=described.frame_shape[1],
-        size_y=described.frame_shape[0],
-        size_z=sizes.get("z", 1),
-        size_t=sizes.get("t", 1),
-        size_c=sizes.get("c", 1) * samples,
-        channels=channels,
-        tiff_data_blocks=[ome.TiffData(ifd=0, plane_count=described.planes)],
-        **_steps(described.steps),
-    )
+def _pixels(described: ArrayDescription) -> ET.Element:
+    sizes, shape = described.sizes, described.frame_shape
+    made = pixels(0, sizes, shape, described.dtype, described.steps)
+    names = described.channels or ("",) * sizes.get("c", 1)
+    made.extend([channel(0, c, name, samples_of(shape)) for c, name in enumerate(names)])
+    made.append(element("TiffData", {"IFD": 0, "PlaneCount": described.planes}))
+    return made
 
 
-def _steps(steps: Mapping[str, tuple[float, str]]) -> dict[str, Any]:
-    names = {axis: f"physical_size_{axis}" for axis in "xyz"} | {"t": "time_increment"}
-    values: dict[str, Any] = {}
-    for axis, (value, unit) in steps.items():
-        values[names[axis]] = value
-        values[f"{names[axis]}_unit"] = unit
-    return values
+def _annotations(metadata: Mapping[str, Any]) -> ET.Element:
+    pairs = ET.Element("Value")
+    for key, value in metadata.items():
+        pair = element("M", {"K": str(key)})
+        pair.text = _as_text(value)
+        pairs.append(pair)
+    return element("StructuredAnnotations", {}, element("MapAnnotation", {"ID": _NOTE}, pairs))
 
 
 def _in_um(step: tuple[float, str] | None) -> float | None:
@@ -169,5 +153,4 @@ def _in_um(step: tuple[float, str] | None) -> float | None:
 
 
 def _as_text(value: Any) -> str:
-    text = value if isinstance(value, str) else to_json(value).decode()
-    return "".join(c for c in text if c in "\t\n\r" or (c >= " " and not "\ud800" <= c <= "\udfff"))
+    return allowed(value if isinstance(value, str) else to_json(value).decode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.errors import DiskFullError
-from mda_writers.formats.ome_xml import OmeXml, pixel_type
+from mda_writers.formats.ome_elements import pixel_type
 from mda_writers.formats.tiff_ending import around, put
 from mda_writers.formats.tiff_layout import DATA_OFFSET
 from mda_writers.storage.block_file import BlockFile
@@ -19,6 +19,7 @@ from mda_writers.storage.space import free_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mda_writers.formats.ome_xml import OmeXml
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.storage.write_pool import WritePool
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mda_writers.errors import WriteError
-from mda_writers.formats.ome_xml import OmeXml, alone, pixel_type
+from mda_writers.formats.ome_elements import pixel_type
+from mda_writers.formats.ome_xml import xml_alone
 from mda_writers.formats.tiff_ending import put
 from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout, lay_out
 from mda_writers.storage.atomic import replace_bytes
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mda_writers.model.layout import ImageLayout, Layout
-
-_ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 
 class ImageFiles:
@@ -87,7 +86,7 @@ class ImageFiles:
                 1,
                 image.frame_shape,
                 image.dtype,
-                xml=alone(OmeXml(_ANY_ID).for_image(layout, image.key)),
+                xml=xml_alone(layout),
                 axes={},
                 pixel_size_um=layout.pixel_size_um,
             )

@@ -6,16 +6,16 @@ it: some readers take the number of images and their names from there, not from 
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from mda_writers.errors import FrameError
-from mda_writers.formats.ome_xml import OmeXml, dimension_order
+from mda_writers.formats.ome_elements import dimension_order, to_xml
+from mda_writers.formats.ome_image import image_element, pixels_of, recording
 from mda_writers.formats.zarr_grid import NGFF_ORDER
 
 if TYPE_CHECKING:
-    from mda_writers.model.layout import Layout
+    from mda_writers.model.layout import ImageLayout, Layout
 
 
 def series_xml(layout: Layout) -> bytes | None:
@@ -26,23 +26,19 @@ def series_xml(layout: Layout) -> bytes | None:
     bytes or None
         UTF-8; None if OME has no name for the type of some pixels, which Zarr can yet hold.
     """
-    described = OmeXml(str(uuid.UUID(int=0)))
+    root = recording(layout)
     try:
-        # the first file of a set is the one that describes all of it
-        root = ET.fromstring(described.for_image(layout, layout.images[0].key))
+        root.extend([_image(layout, image, n) for n, image in enumerate(layout.images)])
     except FrameError:
         return None
-    root.attrib.pop("UUID", None)  # that of a TIFF file
-    for pixels in root.iterfind("{*}Image/{*}Pixels"):
-        _pixels_are_elsewhere(pixels)
-    xml: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return xml
+    return to_xml(root).encode()
 
 
-def _pixels_are_elsewhere(pixels: ET.Element) -> None:
-    """Say that no file of TIFF holds the pixels, and how the arrays are ordered."""
-    for block in pixels.findall("{*}TiffData"):
-        block.tag = block.tag.replace("TiffData", "MetadataOnly")
-        block.clear()
+def _image(layout: Layout, image: ImageLayout, number: int) -> ET.Element:
+    """Return the description of an image: no file of TIFF holds its pixels, but ordered arrays."""
+    made = image_element(layout, image, number)
+    pixels = pixels_of(made)
     pixels.set("DimensionOrder", dimension_order(NGFF_ORDER))
     pixels.set("Interleaved", "false")
+    ET.SubElement(pixels, "MetadataOnly")
+    return made

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import tifffile
 
 from mda_writers.errors import FrameError, WriteError
-from mda_writers.formats.ome_xml import OmeXml, alone
+from mda_writers.formats.ome_xml import xml_alone
 from mda_writers.formats.tiff_ending import put
 from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout, lay_out, lay_out_imagej
 from mda_writers.storage.block_file import BlockFile
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 MOST_32_BIT = (1 << 32) - (64 << 20)
 """Bytes of pixels up to which a file has 32-bit offsets: what is around them needs room, too."""
-
-_ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ class StackKind:
             planes,
             image.frame_shape,
             image.dtype,
-            xml=alone(OmeXml(_ANY_ID).for_image(layout, image.key)) if self.ome else None,
+            xml=xml_alone(layout) if self.ome else None,
             axes={"z": planes},
             pixel_size_um=layout.pixel_size_um,
             bigtiff=big,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mda_writers.formats.bigtiff_format import BigTiffFormat
 from mda_writers.formats.compressed_tiff import check_codec
-from mda_writers.formats.ome_xml import make_ready
 from mda_writers.writers.mda_writer import MDAWriter
 
 if TYPE_CHECKING:
@@ -45,8 +44,6 @@ class BigTiffWriter(MDAWriter):
             check_codec(compression)
         self._compression = compression
         super().__init__(filename, **options)
-        if self._is_ome():
-            make_ready()
 
     def format(self, set_id: str) -> BigTiffFormat:
         """Return how the files of a recording begin, and get their final form."""

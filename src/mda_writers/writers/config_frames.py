@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
+from mda_writers.formats.ome_elements import LENGTH_UNITS, TIME_UNITS
 from mda_writers.model.encode import to_json
 from mda_writers.model.names import safe_name
 from mda_writers.storage.atomic import replace_bytes
@@ -41,16 +42,12 @@ class MetaData(BaseModel):
     @field_validator("TimeIncrementUnit")
     @classmethod
     def _is_time(cls, unit: str) -> str:
-        from ome_types.model import UnitsTime
-
-        return _known(unit, [member.value for member in UnitsTime])
+        return _known(unit, TIME_UNITS)
 
     @field_validator("PhysicalSizeXUnit", "PhysicalSizeYUnit", "PhysicalSizeZUnit")
     @classmethod
     def _is_length(cls, unit: str) -> str:
-        from ome_types.model import UnitsLength
-
-        return _known(unit, [member.value for member in UnitsLength])
+        return _known(unit, LENGTH_UNITS)
 
     @property
     def channel_names(self) -> list[str]:
@@ -125,7 +122,7 @@ def save_config_frames(config: MetaData, frames: Any, outputparams: OutputParame
     return path
 
 
-def _known(unit: str, units: list[str]) -> str:
+def _known(unit: str, units: tuple[str, ...]) -> str:
     unit = _SPELLINGS.get(unit, unit)
     if unit not in units:
         raise ValueError(f"{unit!r} is no unit of OME; they are {', '.join(units)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 from itertools import product
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,9 +44,9 @@ class DirectPlan:
         self.dtype = None if dtype is None else np.dtype(dtype).newbyteorder("=")
         self.sizes = {axis: int(n) for axis, n in (sizes or {}).items()}
         self.channels = tuple(channels)
-        self.pixel_size_um = pixel_size_um
-        self.z_step_um = z_step_um
-        self.time_interval_s = time_interval_s
+        self.pixel_size_um = _step("pixel_size_um", pixel_size_um)
+        self.z_step_um = _step("z_step_um", z_step_um)
+        self.time_interval_s = _step("time_interval_s", time_interval_s)
         self.camera = camera
         self._known: tuple[Any, Any] | None = None
         self._next = 0
@@ -142,3 +143,12 @@ class DirectPlan:
         if self.is_color is None:
             return f"{self.frame_yx} or {(*self.frame_yx, 3)}"
         return str(self.frame_yx + (3,) * self.is_color)
+
+
+def _step(name: str, value: float | None) -> float | None:
+    """Return a size, or None if it is unknown: a microscope without calibration says 0."""
+    if not value:
+        return None
+    if not (isfinite(value) and value > 0):
+        raise ValueError(f"begin: {name} must be greater than 0, not {value!r}.")
+    return float(value)

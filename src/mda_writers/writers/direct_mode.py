@@ -53,7 +53,8 @@ class DirectMode(Outcome):
         channels : sequence of str
             Names along axis c.
         pixel_size_um, z_step_um, time_interval_s : float, optional
-            Size of a pixel and distance of planes in µm, time between time points in s.
+            Size of a pixel and distance of planes in µm, time between time points in s; 0 is
+            taken for unknown.
         camera : str
             The camera's name.
         metadata : mapping, optional

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mda_writers.errors import WriteError
-from mda_writers.formats.ome_xml import make_ready
 from mda_writers.formats.ome_zarr import OmeZarrFormat
 from mda_writers.formats.zarr_options import ZarrOptions
 from mda_writers.model.series import by_well, describe_plate, numbered
@@ -92,7 +91,6 @@ class OMEZarrWriter(MDAWriter):
         elif self._storage_options:
             raise ValueError("storage_options: only for a URL such as s3://bucket/exp.ome.zarr.")
         super().__init__(store, **options)
-        make_ready()
         if self._folder_url and not self._overwrite and self._is_taken(self.path.name):
             raise FileExistsError(
                 f"{self._folder_url}/{self.path.name}: exists. Choose another name, or pass "

@@ -39,7 +39,7 @@ class _DirectMode(Contestant):
 class BigTiff(_DirectMode):
     """`BigTiffWriter`."""
 
-    needs = ("mda_writers.writers.bigtiff", "ome_types.model", "tifffile")
+    needs = ("mda_writers.writers.bigtiff", "tifffile")
     writer = "BigTiffWriter"
     file = "ours.ome.tiff"
 
@@ -51,7 +51,7 @@ class BigTiff(_DirectMode):
 class OMEZarr(_DirectMode):
     """`OMEZarrWriter`."""
 
-    needs = ("mda_writers.writers.ome_zarr", "ome_types.model", "zarr")
+    needs = ("mda_writers.writers.ome_zarr", "zarr")
     writer = "OMEZarrWriter"
     file = "ours.ome.zarr"
 
