@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from mda_writers.dataset.sources import Contents
+from mda_writers.dataset.filling import FillingImage, PlaceError
+from mda_writers.dataset.journal_lines import (
+    FRAME_LINE,
+    AlteredLineError,
+    FrameLines,
+    ImageNumbers,
+    LineBlock,
+    whole_blocks,
+)
+from mda_writers.dataset.sources import LEFT_OUT, Contents
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.layout import ImageLayout, Layout
-from mda_writers.model.plane import slot_of
-from mda_writers.recording.runs import BY_PLACE
 from mda_writers.sinks.journal import whole_lines
 from mda_writers.sinks.seal import is_intact
 from mda_writers.sinks.sidecar import journal_path
@@ -29,13 +38,12 @@ if TYPE_CHECKING:
 HEADER_WAIT_S = 2.0
 """A journal's name is reserved a moment before its first line is written."""
 
-READ_BYTES = 64 << 20
-"""Read at a time: the journal of a million frames is a gigabyte."""
+GATHERED = 100_000
+"""Lines that are sorted by their images at once: each image costs 30 µs then, however few of its
+lines there are."""
 
 _LAYOUT = TypeAdapter(Layout)
 _IMAGE = TypeAdapter(ImageLayout)
-_KEY, _FRAME, _OURS = b'{"key":', b',"frame":', b'"mda_writers":'
-_MISSING, _NO_PIXELS = -1, -3
 
 
 class JournalBook:
@@ -58,22 +66,21 @@ class JournalBook:
         self._path = journal_path(path)
         self._offset = 0
         self._lines = 0
-        self._images: dict[str, ImageLayout] = {}
-        self._slots: dict[str, np.ndarray] = {}
-        self._line_at: dict[str, np.ndarray] = {}
-        self._extent: dict[str, tuple[int, ...]] = {}
-        self._told: dict[str, np.ndarray] = {}
-        self._keys: dict[bytes, str] = {}
+        self._images: dict[str, FillingImage] = {}
+        self._numbers = ImageNumbers()
+        self._left_out: defaultdict[str, list[np.ndarray]] = defaultdict(list)
         self.header = self._read_header()
         self.format = str(self.header.get("format"))
         self._layout = self._validated(_LAYOUT, self.header.get("layout"))
-        self.refresh()
+        for _ in self._read_on():
+            pass
 
-    @property
+    @cached_property
     def contents(self) -> Contents:
         """What is known by now."""
+        images = tuple(image.layout for image in self._images.values())
         return Contents(
-            layout=replace(self._layout, images=tuple(map(self._grown, self._images.values()))),
+            layout=replace(self._layout, images=images),
             summary_metadata=self.header.get("summary_metadata") or {},
             sequence=self.header.get("sequence"),
             complete=False,
@@ -81,40 +88,27 @@ class JournalBook:
 
     def slots(self, key: str) -> np.ndarray:
         """Return the slot of every place of an image."""
-        if key not in self._told:
-            slots = self._slots[key][tuple(map(slice, self._extent[key]))]
-            places = np.arange(slots.size).reshape(slots.shape)
-            self._told[key] = np.where(slots == BY_PLACE, places, slots)
-        return self._told[key]
+        return self._images[key].slots
 
     def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
         """Return what the journal says about a frame."""
         with self._path.open("rb") as stream:
-            stream.seek(int(self._line_at[image.key][place]))
-            return dict(self._parsed(stream.readline())["frame"])
+            stream.seek(self._images[image.key].line_at(place))
+            line = stream.readline()
+        if not is_intact(line):
+            raise self._corrupt("the line of this frame is altered")
+        return dict(self._parsed(line)["frame"])
 
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return every frame, in order of arrival."""
         for line in whole_lines(self._path):
-            if line.startswith(_KEY):
+            if line.startswith(FRAME_LINE):
                 entry = self._parsed(line)
                 yield entry["key"], entry["frame"]
 
     def refresh(self) -> list[Frame]:
         """Read what was appended; return the frames that came, in order of arrival."""
-        came: list[Frame] = []
-        with self._path.open("rb") as stream:
-            stream.seek(self._offset)
-            while True:
-                chunk = stream.read(READ_BYTES)
-                whole = chunk[: chunk.rfind(b"\n") + 1]
-                if not whole:
-                    return came
-                self._told.clear()
-                for line in whole.splitlines(keepends=True):
-                    self._take(line, came)
-                    self._offset += len(line)
-                stream.seek(self._offset)
+        return [frame for lines in self._read_on() for frame in self._frames_of(lines)]
 
     def is_live(self) -> bool:
         """Whether somebody still writes: its writer holds a lock as long as it lives."""
@@ -144,63 +138,54 @@ class JournalBook:
         with self._path.open("rb") as stream:
             return stream.readline()
 
-    def _take(self, line: bytes, came: list[Frame]) -> None:
-        self._lines += 1
-        if not is_intact(line):
-            raise self._corrupt(f"line {self._lines} is altered")
-        if line.startswith(_KEY):
-            self._take_frame(line, came)
-        elif line.startswith(b'{"image":'):
-            image = self._validated(_IMAGE, self._parsed(line).get("image"))
-            self._images[image.key] = image
-            if image.key not in self._slots:
-                self._slots[image.key] = self._empty(image)
-                self._line_at[image.key] = self._empty(image)
-                self._extent[image.key] = self._slots[image.key].shape
-        else:
-            self._parsed(line)  # of another kind; it must be whole all the same
+    def _read_on(self) -> Iterator[FrameLines]:
+        """Take in what was appended, and return what is told of frames, some lines at a time.
 
-    def _take_frame(self, line: bytes, came: list[Frame]) -> None:
-        key, place, slot = self._placed(line)
-        if slot == _NO_PIXELS:
+        Where a line is altered, what was gathered before it is read, and told, again.
+        """
+        offset, row, gathered = self._offset, self._lines, list[FrameLines]()
+        self.__dict__.pop("contents", None)
+        with self._path.open("rb") as stream:
+            stream.seek(offset)
+            for text in whole_blocks(stream):
+                block = LineBlock(text, row + 1, offset)
+                gathered.append(self._taken(block))
+                offset, row = offset + len(text), row + len(block)
+                if sum(map(len, gathered)) >= GATHERED:
+                    yield self._placed(FrameLines.joined(gathered))
+                    self._offset, self._lines, gathered = offset, row, []
+        if gathered:
+            yield self._placed(FrameLines.joined(gathered))
+            self._offset, self._lines = offset, row
+
+    def _taken(self, block: LineBlock) -> FrameLines:
+        """Return what a block says about frames, and take in what else it says."""
+        try:
+            for row, line in block.others():
+                self._take_other(row, line)
+            return block.frames(self._numbers)
+        except AlteredLineError as error:
+            raise self._corrupt(f"line {error.row} is altered") from error
+
+    def _take_other(self, row: int, line: bytes) -> None:
+        entry = self._parsed(line, row)
+        if "image" not in entry:
             return
-        image = self._images.get(key)
-        if image is None or len(place) != len(image.sizes):
-            raise self._corrupt(f"line {self._lines} is about an image that it does not describe")
-        if image.growing:
-            self._make_room(key, place)
-        slots = self._slots[key]
-        try:
-            is_new = slots[place] == _MISSING and min(place, default=0) >= 0
-        except IndexError as error:
-            raise self._corrupt(f"line {self._lines} names a place outside of its image") from error
-        if not is_new:
-            raise self._corrupt(f"line {self._lines} names a place that another line has named")
-        slots[place] = slot
-        self._line_at[key][place] = self._offset
-        came.append((key, place))
+        image = self._validated(_IMAGE, entry["image"])
+        if image.key in self._images:
+            self._images[image.key].describe(image)
+            return
+        self._images[image.key] = FillingImage(image)
+        for places in self._left_out.pop(image.key, ()):
+            self._images[image.key].leave_out(places)
 
-    def _placed(self, line: bytes) -> tuple[str, tuple[int, ...], int]:
-        """Return key, place and slot of a frame, parsing only what this package added."""
-        try:
-            ours = orjson.loads(line[line.rindex(_OURS) + len(_OURS) : -3])
-            written = line[len(_KEY) : line.index(_FRAME)]
-            key = self._keys.get(written)
-            if key is None:
-                key = self._keys[written] = str(orjson.loads(written))
-            place = tuple(map(int, ours["place"]))
-            slot = slot_of(ours, BY_PLACE) if ours.get("saved", True) else _NO_PIXELS
-            return key, place, slot
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._corrupt(f"line {self._lines} is altered") from error
-
-    def _parsed(self, line: bytes) -> dict[str, Any]:
+    def _parsed(self, line: bytes, row: int = 1) -> dict[str, Any]:
         try:
             entry = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise self._corrupt(f"line {max(1, self._lines)} is altered") from error
+            raise self._corrupt(f"line {row} is altered") from error
         if not isinstance(entry, dict):
-            raise self._corrupt(f"line {max(1, self._lines)} is altered")
+            raise self._corrupt(f"line {row} is altered")
         return entry
 
     def _validated(self, adapter: TypeAdapter[Any], value: Any) -> Any:
@@ -211,27 +196,38 @@ class JournalBook:
 
     # ------------------------------------------------------------ places
 
-    def _empty(self, image: ImageLayout) -> np.ndarray:
-        shape = (0,) * len(image.sizes) if image.growing else tuple(image.sizes.values())
-        return np.full(shape, _MISSING, np.int64)
+    def _placed(self, lines: FrameLines) -> FrameLines:
+        """Note what some lines tell, image by image."""
+        order = np.argsort(lines.images, kind="stable")
+        changes = np.flatnonzero(np.diff(lines.images[order])) + 1
+        for rows in np.split(order, changes) if len(order) else ():
+            self._place(self._numbers.image_keys[lines.images[rows[0]]], lines[rows])
+        return lines
 
-    def _make_room(self, key: str, place: tuple[int, ...]) -> None:
-        """Let an image that grows have `place`, with room to spare."""
-        extent = self._extent[key]
-        self._extent[key] = tuple(max(n, i + 1) for i, n in zip(place, extent, strict=True))
-        shape = self._slots[key].shape
-        if all(i < n for i, n in zip(place, shape, strict=True)):
+    def _place(self, key: str, lines: FrameLines) -> None:
+        """Note what some lines tell of one image."""
+        kept = lines.slots != LEFT_OUT
+        frames, left_out = lines[kept], lines[~kept]
+        image = self._images.get(key)
+        if image is None:
+            if len(frames):
+                raise self._corrupt(
+                    f"line {frames.rows[0]} is about an image that is not described"
+                )
+            self._left_out[key].append(left_out.places)
             return
-        grown = tuple(n if i < n else max(i + 1, 2 * n) for i, n in zip(place, shape, strict=True))
-        for arrays in (self._slots, self._line_at):
-            room = np.full(grown, _MISSING, np.int64)
-            room[tuple(map(slice, shape))] = arrays[key]
-            arrays[key] = room
+        try:
+            image.take(frames.places, frames.slots, frames.at)
+        except PlaceError as error:
+            raise self._corrupt(f"line {frames.rows[error.row]} {error}") from error
+        image.leave_out(left_out.places)
 
-    def _grown(self, image: ImageLayout) -> ImageLayout:
-        if not image.growing:
-            return image
-        return replace(image, sizes=dict(zip(image.sizes, self._extent[image.key], strict=True)))
+    def _frames_of(self, lines: FrameLines) -> Iterator[Frame]:
+        """Return the frames that were kept, in order of arrival."""
+        kept = lines[lines.slots != LEFT_OUT]
+        keys = self._numbers.image_keys
+        for number, place in zip(kept.images.tolist(), kept.places.tolist(), strict=True):
+            yield keys[number], tuple(i for i in place if i >= 0)
 
     def _corrupt(self, what: str) -> CorruptRecordingError:
         return CorruptRecordingError(

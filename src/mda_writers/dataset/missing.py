@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.dataset.coordinates import CoordinateError, cameras_of
+from mda_writers.dataset.sources import MISSING
 from mda_writers.model.plan import planned_images
 from mda_writers.model.report import MISSING_LISTED
 
@@ -61,7 +62,7 @@ def _unwritten(
 ) -> Iterator[tuple[int, ...]]:
     if image.growing:
         return iter(())
-    absent = slots < 0 if planned is None else (slots < 0) & planned
+    absent = slots == MISSING if planned is None else (slots == MISSING) & planned
     return (tuple(map(int, place)) for place in np.argwhere(absent))
 
 

@@ -73,8 +73,10 @@ def _with_cameras(coordinates: Coordinates, given: dict[str, Any]) -> dict[str, 
 def _values(coordinates: Coordinates, axis: str, wanted: Any) -> list[Any] | Any:
     """Return a list of values, or one value for an axis that goes."""
     if isinstance(wanted, slice):
-        every = enumerate(coordinates.axes[axis])
-        return [n if axis == "c" else coordinates.index(axis, v) for n, v in every][wanted]
+        if axis == "c":
+            return list(range(len(coordinates.axes[axis])))[wanted]
+        every = coordinates.axes[axis][wanted]
+        return [v if isinstance(v, int) else coordinates.index(axis, v) for v in every]
     if isinstance(wanted, list | tuple | range | np.ndarray):
         return [_value(coordinates, axis, value) for value in wanted]
     return _value(coordinates, axis, wanted)

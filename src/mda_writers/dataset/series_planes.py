@@ -34,7 +34,7 @@ class SeriesPlanes:
 
     def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
         """Return the places, counted in the order of the axes."""
-        return np.where(numbers < 0, -1, np.arange(numbers.size).reshape(numbers.shape))
+        return np.where(numbers < 0, numbers, np.arange(numbers.size).reshape(numbers.shape))
 
     def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
         """Return planes; a view of one file's map where they all lie in it, side by side."""

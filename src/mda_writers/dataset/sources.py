@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
     from mda_writers.model.layout import ImageLayout
 
+MISSING = -1
+"""The slot of a place where there is no frame."""
+
+LEFT_OUT = -3
+"""The slot of a frame that came and was not to be kept (``save_frame``): it is not missing."""
+
 Frame = tuple[str, tuple[int, ...]]
 """A frame: its image's key, and its place within the image."""
 
@@ -51,9 +57,10 @@ class FrameSource(Protocol):
         """What is known by now."""
 
     def slots(self, key: str) -> np.ndarray:
-        """Return the slot of every place of an image, −1 where there is no frame.
+        """Return the slot of every place of an image: negative where there is no frame.
 
-        A slot is whatever number `read` takes; consecutive slots are read fastest.
+        `MISSING` or `LEFT_OUT`, that is. Any other slot is whatever number `read` takes;
+        consecutive slots are read fastest.
         """
 
     def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
@@ -85,7 +92,10 @@ class Planes(Protocol):
     """The pixels of a recording of ours, whose frames and metadata the journal knows."""
 
     def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
-        """Return what `read` takes, from every frame's number in its file (−1 for none)."""
+        """Return what `read` takes, from every frame's number in its file.
+
+        Negative numbers, where there is no frame, stay as they are.
+        """
 
     def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
         """As in `FrameSource`."""

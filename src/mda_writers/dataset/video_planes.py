@@ -50,7 +50,7 @@ class VideoPlanes:
             return numbers
         channels = np.arange(numbers.shape[list(image.sizes).index("c")]) << _BITS
         behind = numbers.ndim - 1 - list(image.sizes).index("c")
-        return np.where(numbers < 0, -1, numbers + channels.reshape(-1, *[1] * behind))
+        return np.where(numbers < 0, numbers, numbers + channels.reshape(-1, *[1] * behind))
 
     def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
         """Return frames by channel and number."""
