@@ -654,3 +654,10 @@ REPEATING_PLANS: tuple[Plan, ...] = (
         numbered=True,
     ),
 )
+
+NAMED = {plan.name: plan for plan in PLANS + REPEATING_PLANS}
+
+
+def plans_named(*names: str) -> list[Plan]:
+    """Return the plans of these names, for a test that need not run all of them."""
+    return [NAMED[name] for name in names]

@@ -17,7 +17,18 @@ from engine import StampedEngine
 from mda_writers import BigTiffWriter, DiskFullError, WriteError, record
 from mda_writers.model.projection import MaxProjection
 from mda_writers.sinks import max_projection
-from plans import CHANNELS, PLANS, POSITIONS, STACK, TIME, Plan, engine_for, expected_stamps, seq
+from plans import (
+    CHANNELS,
+    NAMED,
+    POSITIONS,
+    STACK,
+    TIME,
+    Plan,
+    engine_for,
+    expected_stamps,
+    plans_named,
+    seq,
+)
 from promises.disk import fill, small_disk
 from stamps import stamp
 
@@ -28,32 +39,28 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
-NAMED = {plan.name: plan for plan in PLANS}
-PROJECTED = [
-    NAMED[name]
-    for name in (
-        "order_tpcz",
-        "order_zcpt",
-        "order_czgpt",
-        "acquire_every_third",
-        "do_stack_false",
-        "ragged_in_everything",
-        "list_of_events",
-        "queue_growing_in_odd_order",
-        "skipped_by_number",
-        "skipped_with_two_cameras",
-        "names_twice",
-        "two_cameras",
-        "two_cameras_on_ragged_positions",
-        "three_cameras",
-        "cameras_of_other_sizes",
-        "rgb",
-        "rgb_with_two_cameras",
-        "signed_16_bit",
-        "float_64",
-        "odd_frame_size",
-    )
-]
+PROJECTED = plans_named(
+    "order_tpcz",
+    "order_zcpt",
+    "order_czgpt",
+    "acquire_every_third",
+    "do_stack_false",
+    "ragged_in_everything",
+    "list_of_events",
+    "queue_growing_in_odd_order",
+    "skipped_by_number",
+    "skipped_with_two_cameras",
+    "names_twice",
+    "two_cameras",
+    "two_cameras_on_ragged_positions",
+    "three_cameras",
+    "cameras_of_other_sizes",
+    "rgb",
+    "rgb_with_two_cameras",
+    "signed_16_bit",
+    "float_64",
+    "odd_frame_size",
+)
 
 
 def frame_of(plan: Plan, index: dict[str, int]) -> np.ndarray:

@@ -12,7 +12,7 @@ import zarr
 
 from mda_writers import OMEZarrWriter, WriteError, record
 from mda_writers.formats.pyramid import halve, level_sizes
-from plans import PLANS, Plan, engine_for
+from plans import NAMED, Plan, engine_for, plans_named
 from stamps import stamp
 from zarr_reading import read_with_tensorstore, read_with_zarr
 
@@ -23,28 +23,23 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
-VALIDATED = [
-    plan
-    for plan in PLANS
-    if plan.name
-    in (
-        "order_tpgcz",
-        "gz",
-        "single_frame",
-        "time_loops",
-        "ragged_in_everything",
-        "wells_with_one_field",
-        "wells_with_a_grid_of_fields",
-        "wells_with_random_fields",
-        "queue_growing_in_odd_order",
-        "events_with_custom_axes",
-        "skipped_position",
-        "names_in_unicode",
-        "cameras_of_other_sizes",
-        "rgb_with_two_cameras",
-        "float_32",
-    )
-]
+VALIDATED = plans_named(
+    "order_tpgcz",
+    "order_gz",
+    "single_frame",
+    "time_loops",
+    "ragged_in_everything",
+    "wells_with_one_field",
+    "wells_with_a_grid_of_fields",
+    "wells_with_random_fields",
+    "queue_growing_in_odd_order",
+    "events_with_custom_axes",
+    "skipped_position",
+    "names_in_unicode",
+    "cameras_of_other_sizes",
+    "rgb_with_two_cameras",
+    "float_32",
+)
 
 
 def run(plan: Plan, core: CMMCorePlus, path: Path, **options: Any) -> OMEZarrWriter:
@@ -142,7 +137,7 @@ def test_pixels_planes_and_time_points_have_their_size_and_place(
 
 
 def test_tiles_of_a_grid_lie_where_they_were_taken(core: CMMCorePlus, tmp_path: Path) -> None:
-    plan = next(plan for plan in PLANS if plan.name == "grid_row_wise_relative")
+    plan = NAMED["grid_row_wise_relative"]
     run(plan, core, tmp_path / "exp.ome.zarr")
     positions = [(event.y_pos or 0, event.x_pos or 0) for event in plan.events()]
     found = [transformations(tmp_path / "exp.ome.zarr" / str(n))[1] for n in range(6)]
@@ -168,7 +163,7 @@ def test_channels_have_names_colors_and_windows(core: CMMCorePlus, tmp_path: Pat
 
 
 def test_wells_lie_by_row_column_and_field(core: CMMCorePlus, tmp_path: Path) -> None:
-    plan = next(plan for plan in PLANS if plan.name == "wells_with_a_grid_of_fields")
+    plan = NAMED["wells_with_a_grid_of_fields"]
     run(plan, core, tmp_path / "exp.ome.zarr")
     plate = ome(tmp_path / "exp.ome.zarr")["plate"]
     assert [well["path"] for well in plate["wells"]] == ["A/1", "A/2", "B/3"]

@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from mda_writers import OMEZarrWriter, record
-from plans import PLANS, Plan, engine_for
+from plans import NAMED, engine_for
 from zarr_reading import read_with_zarr
 
 if TYPE_CHECKING:
@@ -23,9 +23,8 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 def recorded(name: str, core: CMMCorePlus, path: Path, **options: Any) -> Path:
     """Return the store of the plan of that name."""
-    plan: Plan = next(plan for plan in PLANS if plan.name == name)
-    core.mda.set_engine(engine_for(plan, core))
-    record(core, plan.events(), [OMEZarrWriter(path, **options)], progress=False)
+    core.mda.set_engine(engine_for(NAMED[name], core))
+    record(core, NAMED[name].events(), [OMEZarrWriter(path, **options)], progress=False)
     return path
 
 

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 import pytest
 import tifffile
 
@@ -25,7 +24,7 @@ from mda_writers import (
     verify,
 )
 from plans import (
-    PLANS,
+    NAMED,
     POSITIONS,
     STACK,
     TIME,
@@ -33,8 +32,10 @@ from plans import (
     engine_for,
     expected_indices,
     expected_stamps,
+    plans_named,
     seq,
 )
+from promises.kind import BigTiff, on_record
 from stamps import check_stamp, stamp
 
 if TYPE_CHECKING:
@@ -44,39 +45,23 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
-NAMED = {plan.name: plan for plan in PLANS}
-CHOSEN = [
-    NAMED[name]
-    for name in (
-        "order_tpcz",
-        "order_zcpt",
-        "acquire_every_third",
-        "ragged_in_everything",
-        "list_of_events",
-        "events_without_index",
-        "queue_growing_in_odd_order",
-        "events_with_custom_axes",
-        "skipped_by_number",
-        "two_cameras",
-        "two_cameras_without_channels",
-        "two_cameras_on_a_list_of_events",
-        "cameras_of_other_sizes",
-        "rgb",
-    )
-]
+CHOSEN = plans_named(
+    "order_tpcz",
+    "order_zcpt",
+    "acquire_every_third",
+    "ragged_in_everything",
+    "list_of_events",
+    "events_without_index",
+    "queue_growing_in_odd_order",
+    "events_with_custom_axes",
+    "skipped_by_number",
+    "two_cameras",
+    "two_cameras_without_channels",
+    "two_cameras_on_a_list_of_events",
+    "cameras_of_other_sizes",
+    "rgb",
+)
 TEN = {"interval": 0, "loops": 10}
-
-
-def entries(path: Path) -> list[dict[str, Any]]:
-    """Return what the sidecar says of every frame, in order of arrival."""
-    sidecar = orjson.loads(path.with_name(path.name + "_frame_metadata.json").read_bytes())
-    found = [frame["mda_writers"] for frames in sidecar.values() for frame in frames]
-    return sorted(found, key=lambda entry: entry["number"])
-
-
-def pixels_of(path: Path, entry: dict[str, Any]) -> np.ndarray:
-    with tifffile.TiffFile(path.parent / entry["file"]) as tif:
-        return tif.pages[entry["ifd"]].asarray()
 
 
 @pytest.mark.parametrize("plan", CHOSEN, ids=str)
@@ -89,15 +74,16 @@ def test_every_second_frame_of_a_plan_is_where_its_event_says_and_the_others_are
     writer = BigTiffWriter(path, save_frame=lambda event, meta: next(numbers) % 2 == 0)
     (report,) = record(core, plan.events(), [writer], progress=False)
     indices, stamps = expected_indices(plan), expected_stamps(plan)
-    found = entries(path)
+    found = [frame.ours for frame in on_record(path)]
     assert [entry["index"] for entry in found] == indices
+    read = BigTiff().reader(tmp_path)
     for n, (entry, stamped) in enumerate(zip(found, stamps, strict=True)):
         if n % 2:
             assert entry["saved"] is False
             assert not {"file", "ifd", "xxh3_64"} & entry.keys()
         else:
             assert "saved" not in entry
-            check_stamp(pixels_of(path, entry), stamped)
+            check_stamp(read(entry), stamped)
     assert report.frames_received == len(indices)
     assert report.frames_written == (len(indices) + 1) // 2
     assert report.not_saved == len(indices) // 2
@@ -168,7 +154,8 @@ def test_nothing_kept_at_all_is_still_a_truthful_recording(
     (report,) = record(core, seq(time_plan=TEN), [writer], progress=False)
     assert (report.frames_written, report.not_saved, report.complete) == (0, 10, True)
     assert not (tmp_path / "exp.tif").exists()
-    assert len(entries(tmp_path / "exp.tif")) == 10
+    assert (tmp_path / "exp.tif_frame_metadata.json").exists()
+    assert len(on_record(tmp_path / "exp.tif")) == 10
 
 
 def test_frames_that_are_not_kept_take_no_room(core: CMMCorePlus, tmp_path: Path) -> None:
@@ -296,9 +283,10 @@ def test_a_killed_run_tells_written_unsaved_and_missing_frames_apart(tmp_path: P
     assert report.frames_missing == 2000 - report.frames_received
     rng = np.random.default_rng(0)
     frames = np.array([rng.integers(0, 9999, (64, 64), np.uint16) for _ in range(2000)])
-    for entry in entries(path):
+    read = BigTiff().reader(tmp_path)
+    for entry in (frame.ours for frame in on_record(path)):
         if entry.get("saved", True):
-            np.testing.assert_array_equal(pixels_of(path, entry), frames[entry["number"]])
+            np.testing.assert_array_equal(read(entry), frames[entry["number"]])
     projections = list((tmp_path / "exp_projections").glob("P*.ome.tiff"))
     assert projections
     for file in projections:  # each is whole

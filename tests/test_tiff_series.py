@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import ome_types
-import orjson
 import pytest
 import tifffile
 
 from engine import StampedEngine
 from mda_writers import TiffSeriesWriter, WriteError, record, verify
 from mda_writers.formats import stack_file
-from plans import (
-    CHANNELS,
-    PLANS,
-    POSITIONS,
-    REPEATING_PLANS,
-    STACK,
-    TIME,
-    Plan,
-    engine_for,
-    expected_indices,
-    expected_stamps,
-    seq,
-)
+from plans import CHANNELS, POSITIONS, STACK, TIME, seq
 from stamps import check_stamp, stamp
 
 if TYPE_CHECKING:
@@ -37,51 +24,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
-NAMED = {plan.name: plan for plan in PLANS}
-NOT_FOR_IMAGEJ = {"rgb_16_bit", "32_bit", "float_64"}
-
-
-def frames_by_sidecar(folder: Path, run: str = "run_000") -> list[tuple[dict[str, int], Any]]:
-    """Return (index, pixels) of every frame that the sidecar names, read by tifffile."""
-    sidecar = orjson.loads((folder / f"{run}_frame_metadata.json").read_bytes())
-    found = []
-    for frames in sidecar.values():
-        for frame in frames:
-            ours = frame["mda_writers"]
-            with tifffile.TiffFile(folder / ours["file"]) as tif:
-                found.append((ours["number"], ours["index"], tif.pages[ours["ifd"]].asarray()))
-    return [(index, pixels) for _, index, pixels in sorted(found, key=lambda f: f[0])]
-
 
 def names_in(folder: Path) -> list[str]:
     return sorted(str(f.relative_to(folder)) for f in folder.rglob("*.tif"))
-
-
-@pytest.mark.parametrize("plan", PLANS + REPEATING_PLANS, ids=str)
-def test_every_frame_of_a_plan_is_where_its_event_says(
-    plan: Plan, core: CMMCorePlus, tmp_path: Path
-) -> None:
-    core.mda.set_engine(engine_for(plan, core))
-    writer = TiffSeriesWriter(tmp_path, ome=plan.name in NOT_FOR_IMAGEJ)
-    if plan.name == "no_events":
-        with pytest.raises(WriteError, match="The sequence is empty"):
-            record(core, plan.events(), [writer], progress=False)
-        return
-    expected = expected_indices(plan)
-    (report,) = record(core, plan.events(), [writer], progress=False)
-    assert report.frames_written == len(expected)
-    if not expected:
-        assert not (tmp_path / "run_000").exists()
-        return
-    found = frames_by_sidecar(tmp_path)
-    assert len(found) == len(expected)
-    for (index, pixels), stamped, planned in zip(
-        found, expected_stamps(plan), expected, strict=True
-    ):
-        assert {k: v for k, v in index.items() if k != "repeat"} == planned
-        check_stamp(pixels, stamped)
-    assert report.complete is (plan.skip is None), report
-    assert {p for p in writer.paths if p.suffix == ".tif"} == set(tmp_path.rglob("*.tif"))
 
 
 def test_the_files_of_a_plan_are_named_by_channel_and_time_point(

@@ -155,8 +155,18 @@ def _event_key(index: Mapping[str, int]) -> IndexKey:
     return frozenset((axis, i) for axis, i in index.items() if axis != "cam")
 
 
+def files_of(path: Path, names: Iterable[str]) -> list[Path]:
+    """Return the files of the recording at `path` whose images are called `names`.
+
+    An image that is a folder lies in a Zarr store, whose own metadata belong to the recording, too:
+    the store is named then, and not each of its images.
+    """
+    files = (path.parent / name for name in names)
+    return list(dict.fromkeys(path if file.is_dir() else file for file in files))
+
+
 def _existing(path: Path, finished: Finished) -> list[str]:
-    files = [path.parent / file for image in finished.layout.images for file in image.all_files]
+    files = files_of(path, (f for image in finished.layout.images for f in image.all_files))
     if "projections" in finished.header:
         files += sorted((path.parent / finished.header["projections"]).glob("P*"))
     files += [sidecar_path(path), recording_path(path)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mda_writers.errors import WriteError
+from mda_writers.recording.reporting import files_of
 from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
 from mda_writers.writers.relay import is_busy
 from mda_writers.writers.run_owner import RunOwner
@@ -49,11 +50,12 @@ class Outcome(RunOwner):
         run = self._run
         if run is None:
             return []
-        files = [
-            run.path.parent / name
+        names = (
+            name
             for image in run.locator.images
             for name in getattr(run.arrays.get(image.key), "files", image.all_files)
-        ]
+        )
+        files = files_of(run.path, names)
         files += run.projections.files() if run.projections else []
         files += [f(run.path) for f in (sidecar_path, recording_path, journal_path)]
         return [file for file in dict.fromkeys(files) if file.exists()]
