@@ -54,33 +54,18 @@ OUR_TIFF, OUR_ZARR = BigTiff.file, OMEZarr.file
 
 WHOLE_WAY: list[Contestant] = [
     way.Acquisition("camera", "the camera alone", way.only_acquire, keeps_metadata=False),
-    way.Acquisition(
-        "record-bigtiff",
-        "record(), BigTiffWriter",
-        way.record_with("BigTiffWriter", OUR_TIFF),
-        read=way.read_tiff_named(OUR_TIFF),
-        writer="BigTiffWriter",
-    ),
-    way.Acquisition(
-        "output-bigtiff",
-        "output=, BigTiffWriter",
-        way.output_to("BigTiffWriter", OUR_TIFF),
-        read=way.read_tiff_named(OUR_TIFF),
-        writer="BigTiffWriter",
-    ),
-    way.Acquisition(
-        "record-omezarr",
-        "record(), OMEZarrWriter",
-        way.record_with("OMEZarrWriter", OUR_ZARR),
-        read=way.read_omezarr,
-        writer="OMEZarrWriter",
-    ),
-    way.Acquisition(
-        "output-omezarr",
-        "output=, OMEZarrWriter",
-        way.output_to("OMEZarrWriter", OUR_ZARR),
-        read=way.read_omezarr,
-        writer="OMEZarrWriter",
+    *(
+        way.Acquisition(
+            f"{how}-{short}", f"{said}, {writer}", run(writer, file), read=read, writer=writer
+        )
+        for short, writer, file, read in (
+            ("bigtiff", "BigTiffWriter", OUR_TIFF, way.read_tiff_named(OUR_TIFF)),
+            ("omezarr", "OMEZarrWriter", OUR_ZARR, way.read_omezarr),
+        )
+        for how, said, run in (
+            ("record", "record()", way.record_with),
+            ("output", "output=", way.output_to),
+        )
     ),
     way.Acquisition(
         "output-pymmcore-tiff",
