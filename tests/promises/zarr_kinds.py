@@ -9,7 +9,7 @@ import zarr
 
 from mda_writers import OMEZarrWriter
 from mda_writers.formats.zarr_array import shard_path
-from mda_writers.formats.zarr_final import _box
+from mda_writers.formats.zarr_final import box_of
 from mda_writers.formats.zarr_shards import read_index
 from promises.kind import Kind
 from zarr_reading import read_with_tensorstore
@@ -64,7 +64,7 @@ class OmeZarr(Kind):
 
     def pixel_byte(self, folder: Path, ours: Mapping[str, Any], byte: int) -> tuple[Path, int]:
         array = folder / ours["file"] / ours["array"]
-        box, tiles = _box(array)
+        box, tiles = box_of(array)
         place = ours["planes"][0]
         shard = shard_path(array, tuple(i // n for i, n in zip(place, box, strict=True)))
         number = int(np.ravel_multi_index([i % n for i, n in zip(place, box, strict=True)], box))

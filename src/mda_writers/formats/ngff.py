@@ -14,7 +14,7 @@ import numpy as np
 from mda_writers.formats.zarr_grid import NGFF_ORDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mda_writers.model.layout import ImageLayout, Layout
 
@@ -47,17 +47,11 @@ _OTHER_COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 _RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
 
-_DOWNSCALING = {
-    "method": "mean of 2 x 2 pixels of the level above",
-    "version": "1",
-    "args": "integers rounded to the nearest, halves upwards; odd edges averaged with themselves",
-}
-
 
 def image_attributes(
     layout: Layout,
     image: ImageLayout,
-    levels: int,
+    z_steps: Sequence[int],
     version: str,
     windows: Mapping[str, Window],
 ) -> dict[str, Any]:
@@ -69,8 +63,9 @@ def image_attributes(
         The recording.
     image : ImageLayout
         The image.
-    levels : int
-        Its levels, each half as large as the one before in y and x.
+    z_steps : sequence of int
+        Planes of level 0 that one of each level covers; in y and x each level is half as large as
+        the one before.
     version : str
         NGFF's.
     windows : mapping
@@ -80,10 +75,12 @@ def image_attributes(
     multiscale: dict[str, Any] = {
         "name": image.name,
         "axes": [_axis(layout, axis) for axis in axes],
-        "datasets": [_dataset(layout, image, axes, level) for level in range(levels)],
+        "datasets": [
+            _dataset(layout, image, axes, level, z_step) for level, z_step in enumerate(z_steps)
+        ],
     }
-    if levels > 1:
-        multiscale |= {"type": "mean", "metadata": _DOWNSCALING}
+    if len(z_steps) > 1:
+        multiscale |= {"type": "mean", "metadata": _downscaling(z_steps)}
     omero: dict[str, Any] = {
         "channels": _channels(layout, image, windows),
         "rdefs": {"defaultT": 0, "defaultZ": image.sizes.get("z", 1) // 2, "model": "color"},
@@ -177,6 +174,16 @@ def contrast_window(plane: np.ndarray) -> Window:
 # ---------------------------------------------------------------- helpers
 
 
+def _downscaling(z_steps: Sequence[int]) -> dict[str, str]:
+    planes = f"{z_steps[1]} x " if z_steps[1] > 1 else ""
+    return {
+        "method": f"mean of {planes}2 x 2 pixels of the level above",
+        "version": "1",
+        "args": "integers rounded to the nearest, halves upwards; odd edges averaged with "
+        "themselves; along z the mean of the planes that were taken",
+    }
+
+
 def _versioned(version: str, content: dict[str, Any]) -> dict[str, Any]:
     return content if version == "0.4" else {"ome": {"version": version, **content}}
 
@@ -194,13 +201,15 @@ def _step(layout: Layout, axis: str) -> float | None:
     return steps.get(axis, layout.pixel_size_um)
 
 
-def _dataset(layout: Layout, image: ImageLayout, axes: list[str], level: int) -> dict[str, Any]:
+def _dataset(
+    layout: Layout, image: ImageLayout, axes: list[str], level: int, z_step: int
+) -> dict[str, Any]:
     """Return where level 0 … n lies and what its pixels measure.
 
     A pixel of level n covers 2ⁿ pixels of level 0, so its centre lies (2ⁿ - 1) / 2 of their
-    widths further on.
+    widths further on; along z in the same way.
     """
-    factors = {"y": 2**level, "x": 2**level}
+    factors = {"z": z_step, "y": 2**level, "x": 2**level}
     position = dict(zip("xyz", image.position_um or (None, None, None), strict=True))
     scale, translation = [], []
     for axis in axes:

@@ -26,12 +26,15 @@ from mda_writers.formats.ngff import (
     well_attributes,
     wells_of,
 )
-from mda_writers.formats.pyramid import auto_levels, level_sizes
+from mda_writers.formats.open_slabs import OpenSlabs
+from mda_writers.formats.pyramid import auto_levels, level_depths, level_sizes, z_steps
 from mda_writers.formats.series_xml import series_xml
 from mda_writers.formats.tiff_ending import final_sizes
 from mda_writers.formats.zarr_final import damage, finish_levels, levels_of
-from mda_writers.formats.zarr_image import ZarrImage, open_level, plane_places, read_frame
+from mda_writers.formats.zarr_image import ZarrImage, open_level, read_frame
 from mda_writers.formats.zarr_options import ZarrOptions
+from mda_writers.formats.zarr_planes import Planes
+from mda_writers.formats.zarr_smaller import complete_levels
 from mda_writers.formats.zarr_store import is_group, sync_metadata, write_file, write_group
 from mda_writers.storage.ordered_pool import OrderedPool
 
@@ -62,6 +65,7 @@ class OmeZarrFormat(Format):
         self._version = options.version
         self._zarr = ZARR_FORMAT[options.version]
         self._described: tuple[str, ...] = ()
+        self._slabs = OpenSlabs()
         # whether the room for the pixels is reserved before the first frame
         self.claims_room = options.version == "0.5" and options.compression is None
         # whether the pixels take less room than the plan says, nobody knows how much
@@ -72,12 +76,15 @@ class OmeZarrFormat(Format):
         yx = (image.frame_shape[0], image.frame_shape[1])
         levels = self._options.levels
         sizes = level_sizes(yx, levels if isinstance(levels, int) else auto_levels(yx))
-        return image.nbytes * sum(y * x for y, x in sizes) // (yx[0] * yx[1])
+        planes = image.sizes.get("z", 1)
+        depths = level_depths(planes, self._options.z_factor, len(sizes))
+        pixels = sum(z * y * x for z, (y, x) in zip(depths, sizes, strict=True))
+        return image.nbytes * pixels // (planes * yx[0] * yx[1])
 
     @classmethod
     def of_header(cls, header: Mapping[str, Any]) -> OmeZarrFormat:
         """Return the format of the recording whose journal has this header."""
-        return cls(ZarrOptions(version=header["ngff_version"]))
+        return cls(ZarrOptions.of_header(header))
 
     def new_array(
         self, path: Path, image: ImageLayout, layout: Layout, pool: OrderedPool
@@ -90,7 +97,8 @@ class OmeZarrFormat(Format):
         if files != self._described or not is_group(folder / image.file.split("/")[0], self._zarr):
             self._describe_folders(folder, layout)
             self._described = files
-        return self.image_class(folder / image.file, image, layout, pool, self._options)
+        group = folder / image.file
+        return self.image_class(group, image, layout, pool, self._options, self._slabs)
 
     def finish(
         self,
@@ -105,11 +113,15 @@ class OmeZarrFormat(Format):
         windows: dict[str, Window] = {}
         for image in ours:
             group = folder / image.file
-            places = np.array([plane.place for plane in planes[image.key]], int)
-            self._finish_levels(group, image, places.reshape(len(places), len(image.sizes)))
+            taken = Planes.of(image, [plane.place for plane in planes[image.key]])
             levels = self._levels_of(group)
-            windows = _windows(group, levels[-1], image, planes[image.key]) | windows
-            attributes = image_attributes(layout, image, len(levels), self._version, windows)
+            steps = z_steps(image.sizes.get("z", 1), self._options.z_factor, len(levels))
+            if self._options.z_factor > 1 and "z" in image.sizes:
+                complete_levels([group / name for name in levels], image, taken, self._options)
+            self._finish_levels(group, image, taken)
+            smallest = taken.at_level(len(levels) - 1, self._options.z_factor)
+            windows = _windows(group, levels[-1], image, smallest) | windows
+            attributes = image_attributes(layout, image, steps, self._version, windows)
             write_group(group, attributes, self._zarr)
             sync_metadata(group, self._zarr)
         self._describe_folders(folder, layout)
@@ -140,8 +152,8 @@ class OmeZarrFormat(Format):
     def _levels_of(self, group: Any) -> list[str]:
         return levels_of(group)
 
-    def _finish_levels(self, group: Any, image: ImageLayout, places: np.ndarray) -> None:
-        finish_levels(group, image, places, self._zarr)
+    def _finish_levels(self, group: Any, image: ImageLayout, planes: Planes) -> None:
+        finish_levels(group, planes, self._zarr, self._options.z_factor)
 
     def _describe_folders(self, folder: Any, layout: Layout) -> None:
         """Say in the folders above the images which images there are."""
@@ -182,16 +194,13 @@ def _images_in(group: Path) -> bool:
     return any(child.is_dir() and child.name != "OME" for child in group.iterdir())
 
 
-def _windows(
-    group: Any, level: str, image: ImageLayout, planes: Sequence[PlaneInfo]
-) -> dict[str, Window]:
-    """Return what to show of each channel, from the frame in the middle of those it has."""
+def _windows(group: Any, level: str, image: ImageLayout, planes: Planes) -> dict[str, Window]:
+    """Return what to show of each channel, from the plane in the middle of those it has."""
     labels = channel_labels(image)
     by_channel: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)
-    for plane in planes:
-        for place in plane_places(image, plane.place):
-            channel = dict(zip(_leading(image), place, strict=True)).get("c", 0)
-            by_channel[channel].append(place)
+    for place in map(tuple, planes.places.tolist()):
+        channel = dict(zip(planes.axes, place, strict=True)).get("c", 0)
+        by_channel[channel].append(place)
     windows = {}
     for channel, places in by_channel.items():
         # neither a damaged chunk nor an interpreter that exits (zarr-python reads nothing then)
@@ -200,8 +209,3 @@ def _windows(
             array = open_level(group, level)
             windows[labels[channel]] = contrast_window(np.asarray(array[places[len(places) // 2]]))
     return windows
-
-
-def _leading(image: ImageLayout) -> list[str]:
-    colour = len(image.frame_shape) == 3
-    return [a for a in ("t", "c", "z") if a in image.sizes or (a == "c" and colour)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_ROWS = 64
+ROWS = 64
 """Rows of the smaller level that are computed at once: what is in between stays in the cache."""
 
 
@@ -22,6 +22,27 @@ def level_sizes(yx: tuple[int, int], levels: int) -> list[tuple[int, int]]:
         y, x = sizes[-1]
         sizes.append(((y + 1) // 2, (x + 1) // 2))
     return sizes
+
+
+def level_depths(planes: int, z_factor: int, levels: int) -> list[int]:
+    """Return the planes along z of each level, the first as given; the last slab may be thinner."""
+    depths = [planes]
+    while len(depths) < levels:
+        depths.append(-(-depths[-1] // z_factor))
+    return depths
+
+
+def z_steps(planes: int | None, z_factor: int, levels: int) -> list[int]:
+    """Return how many planes of the first level lie between two neighbours of each level.
+
+    Where one plane is left, it is not said to be thicker on the levels below. `planes` is None
+    while nobody knows how many will come.
+    """
+    depths = [2] * levels if planes is None else level_depths(planes, z_factor, levels)
+    steps = [1]
+    for depth in depths[: levels - 1]:
+        steps.append(steps[-1] * (z_factor if depth > 1 else 1))
+    return steps
 
 
 def auto_levels(yx: tuple[int, int], smallest: int = 256) -> int:
@@ -38,36 +59,41 @@ def halve(plane: np.ndarray) -> np.ndarray:
         plane = np.pad(plane, [(0, n % 2) for n in plane.shape], mode="edge")
     plane = np.ascontiguousarray(plane)
     small = np.empty((plane.shape[0] // 2, plane.shape[1] // 2), plane.dtype)
-    mean = _mean_in_words if plane.dtype in _WORDS else _mean
-    for top in range(0, len(small), _ROWS):
-        rows = slice(top, top + _ROWS)
-        mean(plane[2 * top : 2 * (top + _ROWS)], small[rows])
+    mean = _mean_in_words if plane.dtype in WORDS else _mean
+    for top in range(0, len(small), ROWS):
+        rows = slice(top, top + ROWS)
+        mean(plane[2 * top : 2 * (top + ROWS)], small[rows])
     return small
 
 
-_WORDS: dict[Any, tuple[Any, int]] = {
+WORDS: dict[Any, tuple[Any, int]] = {
     np.dtype("uint8"): (np.uint16, 8),
     np.dtype("uint16"): (np.uint32, 16),
 }
 """Unsigned types whose neighbours in x are read as one word of twice the size."""
 
 
-def _mean_in_words(rows: np.ndarray, small: np.ndarray) -> None:
-    """Average with contiguous operations only, three times as fast as with strides.
+def sums_in_words(rows: np.ndarray) -> np.ndarray:
+    """Return the sums of 2 × 2 pixels, as words; the rows are contiguous, their sizes even.
 
-    A word holds two neighbours; its halves are added, and two rows of such sums.
+    With contiguous operations only, three times as fast as with strides: a word holds two
+    neighbours; its halves are added, and two rows of such sums.
     """
-    word, bits = _WORDS[rows.dtype]
+    word, bits = WORDS[rows.dtype]
     words = rows.view(word)
     low = word((1 << bits) - 1)
-    total = words & low
-    upper, lower = total[0::2], total[1::2]
-    total = upper + lower
+    right = words & low
+    total: np.ndarray = right[0::2] + right[1::2]
     high = words >> word(bits)
     total += high[0::2]
     total += high[1::2]
-    total += word(2)
-    total >>= word(2)
+    return total
+
+
+def _mean_in_words(rows: np.ndarray, small: np.ndarray) -> None:
+    total = sums_in_words(rows)
+    total += total.dtype.type(2)
+    total >>= total.dtype.type(2)
     small[...] = total
 
 

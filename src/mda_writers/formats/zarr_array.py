@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ZarrArray:
-    """One array that is being filled; made by `array_for`, for what is known beforehand.
+    """One array that is being filled.
 
     Here chunks lie in shards in order of arrival: they are compressed, or nobody knows how many
     will come. A chunk is in the index, and within the shape, once its bytes are on the disk.
@@ -64,7 +64,7 @@ class ZarrArray:
 
     def chunks_of(self, plane: np.ndarray) -> list[np.ndarray]:
         """Return the bytes of a plane's chunks. May be called on any thread."""
-        tiles = list(_tiles(plane, self.grid))
+        tiles = list(tiles_of(plane, self.grid))
         if self._encode is None:
             return tiles
         return [np.frombuffer(self._encode(tile), np.uint8) for tile in tiles]
@@ -149,6 +149,26 @@ class LaidOutArray(ZarrArray):
             self._pool.write(shard.file, shard.offset(tile), chunk)
 
 
+class ReservedArray(ZarrArray):
+    """An uncompressed array of known sizes that may end without some of its planes.
+
+    Its shards, and their room, are there before the first frame; a chunk is in the index once it
+    landed, so that whoever completes the recording sees which ones are lacking.
+    """
+
+    def lay_out(self, claim: bool) -> None:
+        """Make all shards; reserve their room on the disk, if `claim`."""
+        grid = self.grid
+        for index in grid.shards(self.sizes):
+            planes = prod(grid.inside(index, self.sizes))
+            self._files[index] = Shard(
+                shard_path(self.folder, index),
+                grid.planes_a_shard * grid.tiles_a_plane,
+                planes * grid.tiles_a_plane * grid.chunk_bytes,
+                claim=claim,
+            )
+
+
 class UnshardedArray(ZarrArray):
     """An array of Zarr v2: every chunk is a file, which gets its name when it is on the disk."""
 
@@ -187,7 +207,7 @@ def _offsets(grid: Grid, inside: tuple[int, ...]) -> np.ndarray:
     return np.where(ranks < 0, -1, offsets).reshape(-1)
 
 
-def _tiles(plane: np.ndarray, grid: Grid) -> Iterator[np.ndarray]:
+def tiles_of(plane: np.ndarray, grid: Grid) -> Iterator[np.ndarray]:
     """Return a plane's chunks; those that stick out beyond it are filled up with zeros."""
     if plane.shape == grid.chunk_yx:
         yield np.ascontiguousarray(plane)

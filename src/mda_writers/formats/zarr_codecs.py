@@ -87,6 +87,11 @@ class Compression:
         encode: Callable[[np.ndarray], Any] = self._numcodecs().encode
         return encode
 
+    def decoder(self) -> Callable[[bytes], Any]:
+        """Return what gives back the bytes of a chunk."""
+        decode: Callable[[bytes], Any] = self._numcodecs().decode
+        return decode
+
     def _numcodecs(self) -> Any:
         from numcodecs import Blosc, Zstd
 

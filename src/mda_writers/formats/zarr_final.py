@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from mda_writers.formats.zarr_planes import Planes
     from mda_writers.model.layout import ImageLayout
 
 
@@ -29,28 +30,28 @@ def levels_of(group: Path) -> list[str]:
     return sorted(names, key=int)
 
 
-def finish_levels(group: Path, image: ImageLayout, places: np.ndarray, version: int) -> None:
+def finish_levels(group: Path, planes: Planes, version: int, z_factor: int) -> None:
     """Bring all levels of an image into their final form.
 
     Parameters
     ----------
     group : Path
         The image's group.
-    image : ImageLayout
-        The image with its final sizes.
-    places : np.ndarray
-        The places of the frames that are on disk, ``(frames, axes)`` in the order of the sizes.
+    planes : Planes
+        The planes that are on disk, at full resolution.
     version : int
         Zarr's.
+    z_factor : int
+        Planes that became one from one level to the next.
     """
-    planes, sizes = _planes(image, places)
-    for name in levels_of(group):
+    for number, name in enumerate(levels_of(group)):
         folder = group / name
-        shape = (*sizes, *read_shape(folder, version)[-2:])
+        here = planes.at_level(number, z_factor)
+        shape = (*here.sizes, *read_shape(folder, version)[-2:])
         if version == 3:
-            _finish_shards(folder, planes, shape)
+            _finish_shards(folder, here.places)
         else:
-            _remove_partial(folder)
+            _finish_files(folder, here.places)
         if shape != read_shape(folder, version):
             write_shape(folder, shape, version)
         sync_metadata(folder, version)
@@ -66,7 +67,7 @@ def damage(group: Path, image: ImageLayout) -> str:
             return f"its array is {array.shape} {array.dtype}, not as it was written"
         if array.shards is not None:
             chunks = _chunks_a_shard(group / "0")
-            for path, _ in _shards(group / "0"):
+            for path, _ in shards_in(group / "0"):
                 read_index(path, chunks)
     except CorruptRecordingError as error:
         return str(error)
@@ -75,38 +76,22 @@ def damage(group: Path, image: ImageLayout) -> str:
     return ""
 
 
-def _planes(image: ImageLayout, places: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return the places of all planes in NGFF's order, and the sizes of that."""
-    columns = dict(zip(image.sizes, places.T, strict=True))
-    sizes = dict(image.sizes)
-    samples = image.frame_shape[2] if len(image.frame_shape) == 3 else 1
-    if samples > 1:
-        channel = columns.get("c", np.zeros(len(places), int))
-        columns = {axis: np.repeat(column, samples) for axis, column in columns.items()}
-        columns["c"] = (channel[:, np.newaxis] * samples + np.arange(samples)).reshape(-1)
-        sizes["c"] = sizes.get("c", 1) * samples
-    axes = [axis for axis in ("t", "c", "z") if axis in columns]
-    count = len(places) * samples
-    planes = np.stack([columns[a] for a in axes], axis=1) if axes else np.zeros((count, 0), int)
-    return planes, tuple(sizes[axis] for axis in axes)
-
-
-def _finish_shards(folder: Path, planes: np.ndarray, shape: tuple[int, ...]) -> None:
-    box, tiles = _box(folder)
+def _finish_shards(folder: Path, planes: np.ndarray) -> None:
+    box, tiles = box_of(folder)
     numbers = np.zeros(len(planes), int)
     for i, n in zip(planes.T, box, strict=True):
         numbers = numbers * n + i % n
     keep: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
     for index, number in zip((planes // np.array(box, int)).tolist(), numbers, strict=True):
         keep[tuple(index)].update(range(number * tiles, (number + 1) * tiles))
-    for path, index in list(_shards(folder)):
+    for path, index in list(shards_in(folder)):
         if index in keep:
             seal(path, prod(box) * tiles, keep[index])
         else:
             path.unlink()
 
 
-def _box(folder: Path) -> tuple[tuple[int, ...], int]:
+def box_of(folder: Path) -> tuple[tuple[int, ...], int]:
     """Return the planes of a shard along each axis, and the chunks of a plane."""
     metadata = orjson.loads((folder / "zarr.json").read_bytes())
     shard = metadata["chunk_grid"]["configuration"]["chunk_shape"]
@@ -116,11 +101,11 @@ def _box(folder: Path) -> tuple[tuple[int, ...], int]:
 
 
 def _chunks_a_shard(folder: Path) -> int:
-    box, tiles = _box(folder)
+    box, tiles = box_of(folder)
     return prod(box) * tiles
 
 
-def _shards(folder: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:
+def shards_in(folder: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:
     """Return the shards of an array that exist, each with its place among them."""
     for path in (folder / "c").rglob("*"):
         if path.is_file():
@@ -128,7 +113,11 @@ def _shards(folder: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:
             yield path, tuple(map(int, names))
 
 
-def _remove_partial(folder: Path) -> None:
-    """Remove chunks that were cut off while they were written; no frame is in them."""
-    for path in folder.rglob(".*.partial"):
-        path.unlink()
+def _finish_files(folder: Path, planes: np.ndarray) -> None:
+    """Remove the chunks of no plane: cut off while they were written, or not in the journal."""
+    keep = {tuple(map(str, place)) for place in planes.tolist()}
+    for path in list(folder.rglob("*")):
+        *place, row, column = ("", "", *path.relative_to(folder).parts)[-planes.shape[1] - 2 :]
+        is_chunk = row.isdigit() and column.isdigit() and path.is_file()
+        if path.name.endswith(".partial") or (is_chunk and tuple(place) not in keep):
+            path.unlink()

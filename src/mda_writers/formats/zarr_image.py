@@ -11,8 +11,14 @@ import numpy as np
 
 from mda_writers.errors import FrameError
 from mda_writers.formats.ngff import ZARR_FORMAT, image_attributes
-from mda_writers.formats.pyramid import auto_levels, halve, level_sizes
-from mda_writers.formats.zarr_array import LaidOutArray, UnshardedArray, ZarrArray
+from mda_writers.formats.open_slabs import ImageSlabs, OpenSlabs
+from mda_writers.formats.pyramid import auto_levels, halve, level_depths, level_sizes, z_steps
+from mda_writers.formats.zarr_array import (
+    LaidOutArray,
+    ReservedArray,
+    UnshardedArray,
+    ZarrArray,
+)
 from mda_writers.formats.zarr_grid import grid_of, plane_sizes
 from mda_writers.formats.zarr_store import write_group
 from mda_writers.storage.object_path import ObjectPath
@@ -41,6 +47,8 @@ class ZarrImage:
         Takes the pixels to the disk.
     options : ZarrOptions
         How it is stored.
+    slabs : OpenSlabs
+        Holds what becomes planes of levels that are smaller in z, too.
     """
 
     def __init__(
@@ -50,6 +58,7 @@ class ZarrImage:
         layout: Layout,
         pool: OrderedPool,
         options: ZarrOptions,
+        slabs: OpenSlabs,
     ) -> None:
         self.folder = folder
         self.image = image
@@ -62,6 +71,11 @@ class ZarrImage:
         _check_pixels(image)
         self._describe(image)
         self._levels = self._make_levels()
+        self._slabs = self._make_slabs(slabs)
+        # the others are computed at the end, from those that are stored then
+        self._while_acquiring = self._levels
+        if self._slabs is not None and not self._slabs.worth_it:
+            self._while_acquiring = self._levels[:1]
 
     # ------------------------------------------------------------ frames in
 
@@ -73,7 +87,7 @@ class ZarrImage:
         if here:
             for place, plane in self._planes(index, frame):
                 first.put(place, first.chunks_of(plane))
-        if len(self._levels) > here:
+        if len(self._while_acquiring) > here:
             self._pool.later(partial(self._compute, index, frame, here), self._put_all)
         self._pool.mark()
 
@@ -133,16 +147,33 @@ class ZarrImage:
     def _make_levels(self) -> list[ZarrArray]:
         height, width = self.image.frame_shape[:2]
         sizes = level_sizes((height, width), self._level_count())
-        return [self._make_level(number, yx) for number, yx in enumerate(sizes)]
+        depths = self._depths()
+        return [
+            self._make_level(number, self._at_depth(depth), yx)
+            for number, (yx, depth) in enumerate(zip(sizes, depths, strict=True))
+        ]
 
-    def _make_level(self, number: int, yx: tuple[int, int]) -> ZarrArray:
-        options, image = self._options, self.image
+    def _depths(self) -> list[int]:
+        z_factor = self._options.z_factor
+        return level_depths(self.image.sizes.get("z", 1), z_factor, self._level_count())
+
+    def _at_depth(self, planes: int) -> ImageLayout:
+        if "z" not in self.image.sizes:
+            return self.image
+        return replace(self.image, sizes={**self.image.sizes, "z": planes})
+
+    def _make_slabs(self, slabs: OpenSlabs) -> ImageSlabs | None:
+        """Return what makes planes of several; None where every level has as many planes."""
+        z_factor = self._options.z_factor
+        if z_factor == 1 or "z" not in self.image.sizes:
+            return None
+        return ImageSlabs(slabs, self.image, self._depths(), z_factor)
+
+    def _make_level(self, number: int, image: ImageLayout, yx: tuple[int, int]) -> ZarrArray:
+        options = self._options
         version = ZARR_FORMAT[options.version]
-        sharded = version == 3
-        grid = grid_of(image, yx, options.chunks, options.shards, sharded=sharded)
-        laid_out = sharded and options.compression is None and not image.growing
-        kind = LaidOutArray if laid_out else ZarrArray if sharded else UnshardedArray
-        level = kind(
+        grid = grid_of(image, yx, options.chunks, options.shards, sharded=version == 3)
+        level = self._kind_of(number)(
             self.folder / str(number),
             grid,
             plane_sizes(image, grid),
@@ -150,9 +181,18 @@ class ZarrImage:
             options.compression,
             self._pool,
         )
-        if isinstance(level, LaidOutArray):
+        if isinstance(level, LaidOutArray | ReservedArray):
             level.lay_out(claim=not self._is_sparse())
         return level
+
+    def _kind_of(self, number: int) -> type[ZarrArray]:
+        """Return the kind of array that level `number` is, by what is known of it beforehand."""
+        if ZARR_FORMAT[self._options.version] == 2:
+            return UnshardedArray
+        if self._options.compression is not None or self.image.growing:
+            return ZarrArray
+        smaller_in_z = number > 0 and self._options.z_factor > 1 and "z" in self.image.sizes
+        return ReservedArray if smaller_in_z else LaidOutArray
 
     def _level_count(self) -> int:
         levels = self._options.levels
@@ -179,14 +219,27 @@ class ZarrImage:
     def _compute(
         self, index: tuple[int, ...], frame: np.ndarray, first: int
     ) -> list[tuple[ZarrArray, tuple[int, ...], list[np.ndarray]]]:
-        """Return the chunks of a frame in all levels from `first` on; on any thread."""
+        """Return the chunks of all levels from `first` on that a frame completes; on any thread."""
         made = []
         for place, plane in self._planes(index, frame):
-            for number, level in enumerate(self._levels):
-                plane = halve(plane) if number else plane
-                if number >= first:
-                    made.append((level, place, level.chunks_of(plane)))
+            for level, at, pixels in self._reduced(place, plane):
+                if level is not self._levels[0] or first == 0:
+                    made.append((level, at, level.chunks_of(pixels)))
         return made
+
+    def _reduced(
+        self, place: tuple[int, ...], plane: np.ndarray
+    ) -> Iterator[tuple[ZarrArray, tuple[int, ...], np.ndarray]]:
+        """Return a plane in every level, each with its place; it ends where a slab lacks planes."""
+        for number, level in enumerate(self._while_acquiring):
+            if number and self._slabs is None:
+                plane = halve(plane)
+            elif number and self._slabs is not None:
+                smaller = self._slabs.add(number, place, plane)
+                if smaller is None:
+                    return
+                place, plane = smaller
+            yield level, place, plane
 
     def _put_all(self, made: list[tuple[ZarrArray, tuple[int, ...], list[np.ndarray]]]) -> None:
         for level, place, chunks in made:
@@ -201,7 +254,11 @@ class ZarrImage:
 
     def _describe(self, image: ImageLayout) -> None:
         version = self._options.version
-        attributes = image_attributes(self._layout, image, self._level_count(), version, {})
+        # of an image that grows nobody knows when one plane will be left
+        unknown = image.growing and "z" in image.sizes
+        planes = None if unknown else image.sizes.get("z", 1)
+        steps = z_steps(planes, self._options.z_factor, self._level_count())
+        attributes = image_attributes(self._layout, image, steps, version, {})
         write_group(self.folder, attributes, ZARR_FORMAT[version])
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from mda_writers.formats.zarr_planes import Planes
     from mda_writers.model.layout import ImageLayout
 
 
@@ -58,8 +59,8 @@ class ObjectImage(ZarrImage):
             level.put_objects(place, chunks)
         return [(level, place, []) for level, place, _ in made]
 
-    def _make_level(self, number: int, yx: tuple[int, int]) -> ZarrArray:
-        options, image = self._options, self.image
+    def _make_level(self, number: int, image: ImageLayout, yx: tuple[int, int]) -> ZarrArray:
+        options = self._options
         grid = grid_of(image, yx, options.chunks, {}, sharded=False)
         return ObjectArray(
             self.folder / str(number),
@@ -102,7 +103,7 @@ class OmeZarrObjects(OmeZarrFormat):
         Credentials are never written down: they come from the environment.
         """
         root = ObjectPath.of_url(header["url"], {})
-        return cls(ZarrOptions(version=header["ngff_version"]), root, header["path"])
+        return cls(ZarrOptions.of_header(header), root, header["path"])
 
     def discard(self, path: Path) -> None:
         """Remove the objects of an image that no frame came for."""
@@ -131,11 +132,10 @@ class OmeZarrObjects(OmeZarrFormat):
             names.append(str(len(names)))
         return names
 
-    def _finish_levels(self, group: Any, image: ImageLayout, places: np.ndarray) -> None:
-        grid = grid_of(image, (1, 1), {}, {}, sharded=False)
-        for name in self._levels_of(group):
+    def _finish_levels(self, group: Any, image: ImageLayout, planes: Planes) -> None:
+        for number, name in enumerate(self._levels_of(group)):
             shape = read_shape(group / name, self._zarr)
-            final = (*plane_sizes(image, grid), *shape[-2:])
+            final = (*planes.at_level(number, self._options.z_factor).sizes, *shape[-2:])
             if final != shape:
                 write_shape(group / name, final, self._zarr)
 

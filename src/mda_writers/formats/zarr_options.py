@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mda_writers.formats.ngff import ZARR_FORMAT
+from mda_writers.formats.voxel_mean import MOST_PLANES
 from mda_writers.formats.zarr_codecs import Compression
 
 _CHUNK_AXES = ("y", "x")
@@ -22,6 +23,7 @@ class ZarrOptions:
     levels: int | str = 1
     chunks: Mapping[str, int] = field(default_factory=dict)
     shards: Mapping[str, int] = field(default_factory=dict)
+    z_factor: int = 1
 
     @classmethod
     def parse(
@@ -33,6 +35,7 @@ class ZarrOptions:
         levels: int | str,
         chunks: Mapping[str, int] | None,
         shards: Mapping[str, int] | None,
+        z_factor: int,
     ) -> ZarrOptions:
         """Return the options, checked.
 
@@ -55,7 +58,41 @@ class ZarrOptions:
             levels if levels == "auto" else int(levels),
             _checked("chunks", chunks, _CHUNK_AXES, "a chunk holds (a tile of) one plane"),
             _checked("shards", shards, _SHARD_AXES, "a shard holds whole planes"),
+            _checked_z_factor(z_factor, levels),
         )
+
+    @classmethod
+    def of_header(cls, header: Mapping[str, Any]) -> ZarrOptions:
+        """Return as much of the options as it takes to complete the recording of this header."""
+        compression = header.get("compression")
+        return cls(
+            header["ngff_version"],
+            Compression(**compression) if compression else None,
+            z_factor=header.get("z_factor", 1),
+        )
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What the journal's header says, so that others can complete the recording."""
+        return {
+            "ngff_version": self.version,
+            "compression": asdict(self.compression) if self.compression else None,
+            "z_factor": self.z_factor,
+        }
+
+
+def _checked_z_factor(z_factor: int, levels: int | str) -> int:
+    possible = [2**n for n in range(MOST_PLANES.bit_length())]
+    if not _is_whole(z_factor) or z_factor not in possible:
+        raise ValueError(
+            f"z_factor={z_factor!r}: possible are {', '.join(map(str, possible))} planes that "
+            "become one on the next level; 1 leaves z as it is."
+        )
+    if z_factor > 1 and levels == 1:
+        raise ValueError(
+            f"z_factor={z_factor} needs a pyramid: levels of 2 or more, or levels='auto'."
+        )
+    return int(z_factor)
 
 
 def _checked(

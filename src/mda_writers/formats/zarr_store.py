@@ -81,17 +81,21 @@ def write_array(
         _put(folder / name, content)
 
 
+def read_array(folder: Path | ObjectPath, version: int) -> dict[str, Any]:
+    """Return what an array says about itself."""
+    metadata: dict[str, Any] = orjson.loads((folder / _ARRAY_FILE[version]).read_bytes())
+    return metadata
+
+
 def read_shape(folder: Path | ObjectPath, version: int) -> tuple[int, ...]:
     """Return the shape of an array."""
-    return tuple(orjson.loads((folder / _ARRAY_FILE[version]).read_bytes())["shape"])
+    return tuple(read_array(folder, version)["shape"])
 
 
 def write_shape(folder: Path | ObjectPath, shape: tuple[int, ...], version: int) -> None:
     """Give an array another shape; nothing but its metadata changes."""
-    path = folder / _ARRAY_FILE[version]
-    metadata = orjson.loads(path.read_bytes())
-    metadata["shape"] = list(shape)
-    _put(path, _json(metadata))
+    metadata = read_array(folder, version) | {"shape": list(shape)}
+    _put(folder / _ARRAY_FILE[version], _json(metadata))
 
 
 @lru_cache(maxsize=64)

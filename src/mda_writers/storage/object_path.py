@@ -55,6 +55,12 @@ class ObjectPath:
         """Return whether there is an object."""
         return bool(_sync(self.store.exists(self.path)))
 
+    def names(self) -> list[str]:
+        """Return the names of all objects from here on, relative to here."""
+        found: list[str] = _sync(_collected(self.store.list_prefix(f"{self.path}/".lstrip("/"))))
+        start = len(self.path) + 1 if self.path else 0
+        return [name[start:] for name in found]
+
     def read_bytes(self) -> bytes:
         """Return an object's content.
 
@@ -81,6 +87,10 @@ class ObjectPath:
     def remove(self) -> None:
         """Remove all objects from here on."""
         _sync(self.store.delete_dir(self.path))
+
+
+async def _collected(names: Any) -> list[str]:
+    return [name async for name in names]
 
 
 def _sync(waiting: Any) -> Any:

@@ -46,6 +46,11 @@ class OMEZarrWriter(MDAWriter):
         Levels of the pyramid, each half as large in y and x as the one before: every pixel the
         mean of 2 × 2, rounded to the nearest (halves upwards). ``"auto"`` until one fits into
         256 × 256. Computed while frames come.
+    z_factor : int
+        Planes along z that become one from a level to the next: 1 leaves z as it is, 2 is usual,
+        any power of two up to 64 is possible. A pixel is then the mean of ``z_factor`` × 2 × 2,
+        rounded once, over those planes that were taken. Where a stack's planes do not follow
+        one another, these levels are computed at the end.
     chunks : mapping, optional
         Size of a chunk along ``y`` and ``x``; by default a chunk is a whole plane.
     shards : mapping, optional
@@ -76,13 +81,21 @@ class OMEZarrWriter(MDAWriter):
         compression_level: int | None = None,
         shuffle: str | None = None,
         levels: int | str = 1,
+        z_factor: int = 1,
         chunks: Mapping[str, int] | None = None,
         shards: Mapping[str, int] | None = None,
         storage_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self._options = ZarrOptions.parse(
-            ngff_version, compression, compression_level, shuffle, levels, chunks, shards
+            ngff_version,
+            compression,
+            compression_level,
+            shuffle,
+            levels,
+            chunks,
+            shards,
+            z_factor,
         )
         self._storage_options = dict(storage_options or {})
         self._folder_url, self._name = "", ""
@@ -133,7 +146,7 @@ class OMEZarrWriter(MDAWriter):
         elif len(locator.images) > 1 or (locator.open_ended and sequence is not None):
             # a list of events may yet name other positions; a camera's own loop hardly will
             locator.put_files(numbered(name))
-        header = {**header, "ngff_version": self._options.version}
+        header = {**header, **self._options.header}
         if self._folder_url:
             self._name = name
             header["url"] = f"{self._folder_url}/{name}"

@@ -1,0 +1,101 @@
+"""The levels of a recording that are smaller in z, too, in their final form.
+
+A plane of such a level is the mean of the planes of its slab that were taken. While frames come it
+is written when its slab has all of the planned planes; what lacks then is made here, from the level
+above: slabs that the plan, the end of the run or a kill left incomplete, and those that were given
+up because too many were open at once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mda_writers.formats.voxel_mean import mean_of, sums_of
+from mda_writers.formats.zarr_stored import stored_level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from mda_writers.formats.zarr_options import ZarrOptions
+    from mda_writers.formats.zarr_planes import Planes
+    from mda_writers.formats.zarr_stored import Place, StoredLevel
+    from mda_writers.model.layout import ImageLayout
+    from mda_writers.storage.object_path import ObjectPath
+
+
+def complete_levels(
+    folders: Sequence[Path] | Sequence[ObjectPath],
+    image: ImageLayout,
+    taken: Planes,
+    options: ZarrOptions,
+) -> None:
+    """Make all planes of the smaller levels that lack, or were made of other planes.
+
+    Comes before the arrays get their final shapes: those that were planned tell how many planes
+    a slab had to have. What is done twice is done right.
+
+    Parameters
+    ----------
+    folders : sequence of Path or ObjectPath
+        The arrays, level 0 first.
+    image : ImageLayout
+        The image, which has an axis z.
+    taken : Planes
+        The planes of level 0 that are on disk.
+    options : ZarrOptions
+        How they are stored.
+    """
+    levels = [stored_level(folder, image.dtype, options) for folder in folders]
+    there: Iterable[Place] = map(tuple, taken.places.tolist())
+    made_anew: set[Place] = set()
+    for above, level in pairwise(levels):
+        slabs = _slabs(there, options.z_factor)
+        complete = level.places()
+        made_anew = {
+            slab
+            for slab, planes in slabs.items()
+            if slab not in complete
+            or len(planes) != _planned(slab, image, above, options.z_factor)
+            or not made_anew.isdisjoint(planes)
+        }
+        if made_anew:
+            level.complete(slabs, made_anew, _Mean(above, slabs, options.z_factor))
+        there = slabs
+
+
+def _planned(slab: Place, image: ImageLayout, above: StoredLevel, z_factor: int) -> int:
+    """Return how many planes a slab had to have to be written while frames came."""
+    if image.growing:
+        return z_factor
+    return min(z_factor, above.sizes[-1] - slab[-1] * z_factor)
+
+
+class _Mean:
+    """Makes planes from those of the level above, one after the other."""
+
+    def __init__(
+        self, above: StoredLevel, slabs: Mapping[Place, Sequence[Place]], z_factor: int
+    ) -> None:
+        self._above = above
+        self._slabs = slabs
+        self._z_factor = z_factor
+
+    def __call__(self, slab: Place) -> np.ndarray:
+        planes = self._slabs[slab]
+        total = sums_of(self._above.read(planes[0]), self._z_factor)
+        for place in planes[1:]:
+            total += sums_of(self._above.read(place), self._z_factor)
+        return mean_of(total, len(planes), self._z_factor, np.dtype(self._above.grid.dtype))
+
+
+def _slabs(places: Iterable[Place], z_factor: int) -> dict[Place, list[Place]]:
+    """Return the planes of each slab, in the order of z."""
+    slabs: defaultdict[Place, list[Place]] = defaultdict(list)
+    for place in sorted(places):
+        slabs[*place[:-1], place[-1] // z_factor].append(place)
+    return dict(slabs)
