@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.errors import DiskFullError
+from mda_writers.formats.image_array import ImageArray
 from mda_writers.formats.ome_elements import pixel_type
 from mda_writers.formats.tiff_ending import around, put
 from mda_writers.formats.tiff_layout import DATA_OFFSET
@@ -19,6 +20,7 @@ from mda_writers.storage.space import free_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mda_writers.formats.image_array import Place
     from mda_writers.formats.ome_xml import OmeXml
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.storage.write_pool import WritePool
@@ -29,7 +31,7 @@ FIRST_CAPACITY_BYTES = 256 << 20
 MOST_GROWTH_BYTES = 4 << 30
 
 
-class BigTiffArray:
+class BigTiffArray(ImageArray):
     """One image as a BigTIFF on disk; ``array[index] = frame``.
 
     A planned image is laid out for its whole box, its planes in the order of its axes. One that
@@ -89,35 +91,6 @@ class BigTiffArray:
             self._file.sync()
         finally:
             self._file.close()
-
-    # ------------------------------------------------------------ pixels out
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        slots = self._slot_map()
-        index = index if isinstance(index, tuple) else (index,)
-        leading, within = index[: slots.ndim], index[slots.ndim :]
-        chosen = np.asarray(slots[leading])
-        planes = self._planes_in_file()
-        pixels = np.zeros((*chosen.shape, *self.image.frame_shape), self.image.dtype)
-        for place in np.ndindex(chosen.shape):
-            if 0 <= chosen[place] < len(planes):
-                pixels[place] = planes[chosen[place]]
-        return pixels[(slice(None),) * chosen.ndim + tuple(within)]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of all axes; an image that grows tells those so far."""
-        return (*self._sizes(), *self.image.frame_shape)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Pixel type."""
-        return np.dtype(self.image.dtype)
 
     def where(self, index: tuple[int, ...]) -> dict[str, Any]:
         """Return where the frame of `index` lies in the file."""
@@ -180,21 +153,19 @@ class BigTiffArray:
             return True
         return planned is not None and planned < 0.9 * self.planes
 
-    def _sizes(self) -> tuple[int, ...]:
+    def _sizes_now(self) -> tuple[int, ...]:
         if not self.image.growing:
-            return tuple(self.image.sizes.values())
+            return super()._sizes_now()
         return tuple(
             max((i[n] for i in self._slots), default=-1) + 1 for n in range(len(self.image.sizes))
         )
 
-    def _slot_map(self) -> np.ndarray:
-        if not self.image.growing:
-            sizes = self._sizes()
-            return np.arange(prod(sizes)).reshape(sizes)
-        slots = np.full(self._sizes(), -1)
-        for index, slot in list(self._slots.items()):
-            slots[index] = slot
-        return slots
+    def _read(self, pixels: np.ndarray, wanted: list[tuple[Place, Place]]) -> None:
+        planes = self._planes_in_file()
+        for target, place in wanted:
+            slot = self._slots.get(place, -1) if self.image.growing else self._slot(place)
+            if 0 <= slot < len(planes):
+                pixels[target] = planes[slot]
 
     def _planes_in_file(self) -> np.ndarray:
         size = self.path.stat().st_size - DATA_OFFSET

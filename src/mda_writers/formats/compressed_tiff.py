@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from mda_writers.formats.image_array import ImageArray
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mda_writers.formats.image_array import Place
     from mda_writers.model.layout import ImageLayout
 
 CODECS = ("zlib", "zstd", "lzw", "lzma", "packbits")
@@ -46,7 +49,7 @@ def is_compressed(path: Path) -> bool:
         return False
 
 
-class CompressedTiffArray:
+class CompressedTiffArray(ImageArray):
     """One image as a compressed BigTIFF; ``array[index] = frame``.
 
     Parameters
@@ -85,30 +88,6 @@ class CompressedTiffArray:
         self._writer.filehandle.flush()
         self._slots[tuple(index)] = len(self._slots)
 
-    def __getitem__(self, index: Any) -> np.ndarray:
-        leading = len(self.image.sizes)
-        index = index if isinstance(index, tuple) else (index,)
-        slots = np.full(self._sizes(), -1)
-        for place, slot in list(self._slots.items()):
-            slots[place] = slot
-        chosen = np.asarray(slots[index[:leading]])
-        pixels = np.zeros((*chosen.shape, *self.image.frame_shape), self.image.dtype)
-        if chosen.size and chosen.max() >= 0:
-            with tifffile.TiffFile(self.path) as tif:
-                for at in map(tuple, np.argwhere(chosen >= 0)):
-                    pixels[at] = tif.pages[int(chosen[at])].asarray()
-        return pixels[(slice(None),) * chosen.ndim + tuple(index[leading:])]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of all axes; an image that grows tells those so far."""
-        return (*self._sizes(), *self.image.frame_shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Pixel type."""
-        return np.dtype(self.image.dtype)
-
     def where(self, index: tuple[int, ...]) -> dict[str, Any]:
         """Return where the frame of `index` lies in the file."""
         return {"file": self.path.name, "ifd": self._slots[tuple(index)]}
@@ -120,11 +99,18 @@ class CompressedTiffArray:
         """Let go of the file."""
         self._writer.close()
 
-    def _sizes(self) -> tuple[int, ...]:
+    def _sizes_now(self) -> tuple[int, ...]:
         if not self.image.growing:
-            return tuple(self.image.sizes.values())
+            return super()._sizes_now()
         taken = [max(along) + 1 for along in zip(*list(self._slots), strict=True)]
         return tuple(taken) or (0,) * len(self.image.sizes)
+
+    def _read(self, pixels: np.ndarray, wanted: list[tuple[Place, Place]]) -> None:
+        there = [(target, self._slots[place]) for target, place in wanted if place in self._slots]
+        if there:
+            with tifffile.TiffFile(self.path) as tif:
+                for target, slot in there:
+                    pixels[target] = tif.pages[slot].asarray()
 
 
 def _works(codec: str) -> bool:

@@ -12,6 +12,7 @@ import tifffile
 
 from mda_writers.formats.bigtiff_format import damage_of
 from mda_writers.formats.format import Format
+from mda_writers.formats.image_array import ImageArray
 from mda_writers.formats.stack_file import StackFile, StackKind, cut, planes_in
 from mda_writers.formats.tiff_ending import final_sizes
 from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from mda_writers.formats.image_array import Place
     from mda_writers.model.frame import Frame
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.plane import PlaneInfo
@@ -153,7 +155,7 @@ class TiffSeriesFormat(Format):
         self.announce(path)
 
 
-class TiffSeriesArray:
+class TiffSeriesArray(ImageArray):
     """One image as a series of files; ``array[index] = frame``.
 
     Parameters
@@ -235,35 +237,6 @@ class TiffSeriesArray:
             for stack in [*self._open.values(), *(stack for _, stack in self._landing)]:
                 stack.close(self._pool)
 
-    # ------------------------------------------------------------ pixels out
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        sizes = tuple(self._sizes.values())
-        places = np.arange(int(np.prod(sizes))).reshape(sizes)
-        index = index if isinstance(index, tuple) else (index,)
-        leading, within = index[: places.ndim], index[places.ndim :]
-        chosen = np.asarray(places[leading])
-        pixels = np.zeros((*chosen.shape, *self.image.frame_shape), self.image.dtype)
-        for at in np.ndindex(chosen.shape):
-            place = tuple(int(i) for i in np.unravel_index(chosen[at], sizes)) if sizes else ()
-            self._read(place, pixels[at])
-        return pixels[(slice(None),) * chosen.ndim + tuple(within)]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of all axes; an image that grows tells those so far."""
-        return (*self._sizes.values(), *self.image.frame_shape)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Pixel type."""
-        return np.dtype(self.image.dtype)
-
     def where(self, index: tuple[int, ...]) -> dict[str, Any]:
         """Return where the frame of `index` lies, the file relative to the recording's folder."""
         stack, z = split(self.image, index)
@@ -289,18 +262,22 @@ class TiffSeriesArray:
     def _around(self, c: int, planes: int) -> TiffLayout:
         return self._format.around(self._layout, self.image, c, planes)
 
-    def _read(self, place: tuple[int, ...], pixels: np.ndarray) -> None:
-        """Fill `pixels` from the file; a frame that did not come stays zero."""
-        stack, z = split(self.image, place)
+    def _sizes_now(self) -> tuple[int, ...]:
+        return tuple(self._sizes.values())
+
+    def _read(self, pixels: np.ndarray, wanted: list[tuple[Place, Place]]) -> None:
+        for target, place in wanted:
+            stack, z = split(self.image, place)
+            if stack in self._begun:
+                self._read_plane(pixels[target], stack, z)
+
+    def _read_plane(self, pixels: np.ndarray, stack: Stack, z: int) -> None:
         path = self._format.path_of(self._folder, self.image, *stack)
-        if stack not in self._begun:
-            return
         if not path.exists():
             raise FileNotFoundError(f"{path}: was moved away; read it where it is now.")
         offset = DATA_OFFSET + z * self.image.frame_bytes
         if path.stat().st_size >= offset + self.image.frame_bytes:
-            stored = np.memmap(path, self.image.dtype, "r", offset, self.image.frame_shape)
-            pixels[...] = stored
+            pixels[...] = np.memmap(path, self.image.dtype, "r", offset, self.image.frame_shape)
 
 
 def split(image: ImageLayout, place: tuple[int, ...]) -> tuple[Stack, int]:
