@@ -169,24 +169,30 @@ class FullDiskPromises(Kind):
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no RLIMIT_FSIZE")
     @pytest.mark.parametrize("planned", [True, False], ids=["planned", "open"])
     def test_file_size_limit_is_a_full_disk(self, planned: bool, tmp_path: Path) -> None:
-        context = multiprocessing.get_context("forkserver")
-        ours, theirs = context.Pipe(duplex=False)
-        writer = f"{self.writer_class.__module__}:{self.writer_class.__name__}"
-        arguments = (writer, tmp_path / self.file_name, planned, theirs)
-        child = context.Process(target=out_of_disk.run, args=arguments)
-        child.start()
-        assert ours.poll(30)
-        error, written = ours.recv()
-        child.join()
-        assert child.exitcode == 0
-        child.close()
-        ours.close()
-        theirs.close()
+        error, written = run_out_of_disk(self, tmp_path, planned)
         assert error == "DiskFullError"
         if planned:
             assert (written, files_in(tmp_path)) == (0, [])
         else:
             assert len(self.check_frames(tmp_path)) == written > 0
+
+
+def run_out_of_disk(kind: Kind, folder: Path, planned: bool) -> tuple[str, int]:
+    """Record in a process whose files may not grow; return its error, and the frames written."""
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe(duplex=False)
+    writer = f"{kind.writer_class.__module__}:{kind.writer_class.__name__}"
+    arguments = (writer, folder / kind.file_name, planned, theirs)
+    child = context.Process(target=out_of_disk.run, args=arguments)
+    child.start()
+    assert ours.poll(30)
+    error, written = ours.recv()
+    child.join()
+    assert child.exitcode == 0
+    child.close()
+    ours.close()
+    theirs.close()
+    return error, written
 
 
 class SlowDiskPromises(Kind):

@@ -87,6 +87,7 @@ class VideoArray:
         """Return when every frame so far is in its file."""
         for film in self._films.values():
             film.release()
+        self._pool.drain()
 
     def close(self) -> None:
         """Finish every video, whatever becomes of the others."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mda_writers.formats.video_codecs import GOP_FRAMES
 from mda_writers.formats.video_container import CONTAINERS, Packet, length_prefixed
+from mda_writers.formats.video_frames import BT601_625, BT709, FULL, LIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,22 +99,19 @@ class Encoder:
         self._stream = self._add_stream()
         self._file.start_encoding()
         self.header = buffer.getvalue()
-        self._reformatter = av.video.reformatter.VideoReformatter()
-        self._planes: np.ndarray | None = None
 
-    def encode(self, pixels: np.ndarray, number: int, time_s: Fraction | float) -> bytes:
+    def encode(self, frame: Any, number: int, time_s: Fraction | float) -> bytes:
         """Return what to append to the file for a frame.
 
         Parameters
         ----------
-        pixels : np.ndarray
-            The frame as `Picture` says, colours as RGB.
+        frame : av.VideoFrame
+            As a `FrameMaker` for the same picture made it.
         number : int
             Its number in the video.
         time_s : float
             When it is to be shown, in seconds from the first frame.
         """
-        frame = self._frame(pixels)
         frame.pts = number
         frame.time_base = 1 / self._picture.fps
         packets = self._stream.encode(frame)
@@ -123,34 +119,30 @@ class Encoder:
             raise RuntimeError(
                 f"{self._picture.codec.encoder} gave {len(packets)} packets for frame {number}."
             )
-        data, tick_s = bytes(packets[0]), self._tick_s
+        data = bytes(packets[0])
         if self._picture.codec.nal_units and not self._container.in_band:
             data = length_prefixed(data)
         packet = Packet(
             data=data,
             is_key=packets[0].is_keyframe or self._picture.codec.intra,
             number=number,
-            ticks=round(Fraction(time_s) / tick_s),
-            duration=max(1, round(1 / self._picture.fps / tick_s)),
+            ticks=round(Fraction(time_s) / self.tick_s),
+            duration=max(1, round(1 / self._picture.fps / self.tick_s)),
         )
         return self._container.piece(packet)
 
     @property
-    def tick_ms(self) -> float:
-        """Resolution of presentation times in the file, in milliseconds."""
-        return float(self._tick_s * 1000)
+    def tick_s(self) -> Fraction:
+        """Resolution of presentation times in the file, in seconds."""
+        time_base = self._stream.time_base
+        assert time_base is not None  # the header is written
+        return time_base
 
     def close(self) -> None:
         """Let go of the encoder's memory."""
         self._file.close()
 
     # ------------------------------------------------------------ helpers
-
-    @property
-    def _tick_s(self) -> Fraction:
-        time_base = self._stream.time_base
-        assert time_base is not None  # the header is written
-        return time_base
 
     def _add_stream(self) -> VideoStream:
         picture, codec = self._picture, self._picture.codec
@@ -166,6 +158,8 @@ class Encoder:
         context.gop_size = 1 if codec.intra else GOP_FRAMES
         context.max_b_frames = 0
         context.thread_type = "SLICE"  # threads that each take a frame would hold frames back
+        if codec.intra:
+            context.thread_count = 1  # several encoders share such a video's frames instead
         self._mark(stream)
         return stream  # type: ignore[no-any-return]
 
@@ -177,68 +171,6 @@ class Encoder:
             context.codec_tag = tag
         if stream.pix_fmt.startswith("yuv"):
             full = stream.pix_fmt.startswith("yuvj")
-            context.color_range = _FULL if full else _LIMITED
-            context.colorspace = _BT601_625 if full else _BT709
-            context.color_primaries = context.color_trc = _BT709
-
-    def _frame(self, pixels: np.ndarray) -> Any:
-        """Return a frame as FFmpeg's encoder takes it."""
-        target = self._stream.pix_fmt
-        assert target is not None
-        if not self._picture.is_color and target.startswith("yuv"):
-            return self._grey_frame(pixels, full=target.startswith("yuvj"))
-        import av
-
-        source = _SOURCE_FORMATS[self._picture.stored, self._picture.is_color]
-        frame = av.VideoFrame.from_ndarray(_padded(pixels, self._picture.padded), format=source)
-        if target == source:
-            return frame
-        if not target.startswith("yuv"):
-            return self._reformatter.reformat(frame, format=target)
-        full = target.startswith("yuvj")
-        return self._reformatter.reformat(
-            frame,
-            format=target,
-            src_color_range=_FULL,
-            dst_color_range=_FULL if full else _LIMITED,
-            dst_colorspace=_BT601_625 if full else _BT709,
-        )
-
-    def _grey_frame(self, pixels: np.ndarray, full: bool) -> Any:
-        """Return grey pixels as the luma of a frame whose colours are none.
-
-        FFmpeg's own conversion takes four times as long, a sixth of the whole encoding.
-        """
-        import av
-        import cv2
-
-        height, width = self._picture.padded
-        if self._planes is None:
-            # the chroma below the luma: a quarter of its size each, and 128 means no colour
-            self._planes = np.full((height + height // 2, width), 128, np.uint8)
-        luma = pixels if full else cv2.LUT(pixels, _LIMITED_LUMA)
-        self._planes[:height] = _padded(luma, (height, width))
-        return av.VideoFrame.from_ndarray(self._planes, format="yuvj420p" if full else "yuv420p")
-
-
-def _padded(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return `pixels` in that size, the last row and column repeated."""
-    down, right = size[0] - pixels.shape[0], size[1] - pixels.shape[1]
-    if not (down or right):
-        return pixels
-    return np.pad(pixels, ((0, down), (0, right), (0, 0))[: pixels.ndim], mode="edge")
-
-
-# the numbers that ISO/IEC 23091-2 gives them, as FFmpeg uses them
-_LIMITED, _FULL = 1, 2
-_BT709, _BT601_625 = 1, 5
-
-_LIMITED_LUMA = np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8)
-"""Grey to luma in the range that video players expect (ITU-R BT.709: black 16, white 235)."""
-
-_SOURCE_FORMATS = {
-    ("uint8", False): "gray",
-    ("uint8", True): "rgb24",
-    ("uint16", False): "gray16le",
-    ("uint16", True): "rgb48le",
-}
+            context.color_range = FULL if full else LIMITED
+            context.colorspace = BT601_625 if full else BT709
+            context.color_primaries = context.color_trc = BT709

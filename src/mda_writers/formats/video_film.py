@@ -11,7 +11,8 @@ import numpy as np
 
 from mda_writers.errors import WriteError
 from mda_writers.formats.contrast import contrast_of
-from mda_writers.formats.video_encoder import Encoder
+from mda_writers.formats.video_frames import FrameMaker
+from mda_writers.formats.video_threads import EncodingThreads
 from mda_writers.storage.failure import explained
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ _logger = logging.getLogger("mda_writers")
 
 
 class Film:
-    """Takes the frames of one video; each is in the file, for good, when `take` returns.
+    """Takes the frames of one video; encoders' threads make pieces of them, in the file in order.
 
-    Only with ``contrast_limits="auto"`` the first few are kept until there are enough of them to
-    find the limits.
+    With ``contrast_limits="auto"`` the first few are kept until there are enough of them to find
+    the limits. The pool knows which frames are in the file for good.
 
     Parameters
     ----------
@@ -60,28 +61,30 @@ class Film:
         self._contrast = options.contrast(subject.dtype, subject.bit_depth)
         self._held: list[tuple[int, np.ndarray, float]] = []
         self._since = 0.0
-        self._encoder: Encoder | None = None
+        self._encoders: EncodingThreads | None = None
+        self._frames: FrameMaker | None = None
         self._fd = -1
         self._first_time_s = 0.0
         self._last_s = 0.0
         self._warned = False
-        self.taken = 0
-        self.written = 0
+        self._taken = 0
+        self._sent = 0
+        self._written = 0
 
     def take(self, pixels: np.ndarray, time_s: float) -> int:
         """Take a frame that was taken at `time_s`, and return its number in the video."""
-        number = self._pool.number()
-        self.taken += 1
+        number = self._pool.number(pixels.nbytes)
+        self._taken += 1
         if self._contrast is not None:
-            self._write(pixels, time_s)
-            return self.taken - 1
+            self._send(self._contrast, number, pixels, time_s)
+            return self._taken - 1
         if not self._held:
             self._since = monotonic()
         self._held.append((number, pixels, time_s))
         self._pool.holds(self)
         if len(self._held) >= AUTO_FRAMES:
             self.release()
-        return self.taken - 1
+        return self._taken - 1
 
     @property
     def is_exact(self) -> bool:
@@ -91,53 +94,65 @@ class Film:
 
     @property
     def first_held(self) -> int | None:
-        """The pool's number of the first frame that is kept in memory."""
+        """The pool's number of the first frame that waits for the contrast."""
         return self._held[0][0] if self._held else None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether frames are with the encoders."""
+        return self._written < self._sent
 
     def release_if_due(self) -> None:
         """Let no frame be kept for longer than it may."""
         if self._held and monotonic() - self._since > AUTO_SECONDS:
             self.release()
 
-    def rest(self) -> None:
-        """Close the encoder and the file; the next frame opens them again."""
-        encoder, self._encoder = self._encoder, None
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-        if encoder is not None:
-            encoder.close()
-
-    def close(self) -> None:
-        """Write what is kept, and close."""
-        try:
-            self.release()
-        finally:
-            self.rest()
-
-    # ------------------------------------------------------------ helpers
-
     def release(self) -> None:
-        """Find the contrast, and write the frames that were kept for that."""
+        """Find the contrast, and send on the frames that were kept for that."""
         if not self._held:
             return
         if self._contrast is None:
             self._contrast = contrast_of([pixels for _, pixels, _ in self._held])
         while self._held:
-            self._write(self._held[0][1], self._held[0][2])
+            self._send(self._contrast, *self._held[0])
             self._held.pop(0)
         self._pool.holds(self)
 
-    def _write(self, pixels: np.ndarray, time_s: float) -> None:
-        assert self._contrast is not None
-        values = self._contrast.apply(pixels)
-        self._look_for_clipping(pixels, self._contrast)
-        values = self._arranged(values)
-        encoder = self._encoder or self._begin(self._contrast)
-        piece = encoder.encode(values, self.written, self._presented(time_s, encoder))
-        self._append(piece if self.written else encoder.header + piece)
-        self.written += 1
-        self._pool.opened(self)
+    def append(self, piece: bytes) -> None:
+        """Append the piece of the next frame to the file, all or nothing."""
+        assert self._encoders is not None
+        self._append(piece if self._written else self._encoders.header + piece)
+        self._written += 1
+
+    def rest(self) -> None:
+        """Close the encoders and the file; the next frame opens them again."""
+        encoders, self._encoders = self._encoders, None
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+        if encoders is not None:
+            encoders.close()
+
+    def close(self) -> None:
+        """Write all that was taken, and close."""
+        try:
+            self.release()
+            self._pool.drain()
+        finally:
+            self.rest()
+
+    # ------------------------------------------------------------ helpers
+
+    def _send(self, contrast: Contrast, number: int, pixels: np.ndarray, time_s: float) -> None:
+        """Give a frame to the encoders, as they take it."""
+        values = contrast.apply(pixels)
+        self._look_for_clipping(pixels, contrast)
+        encoders = self._encoders or self._begin(contrast)
+        assert self._frames is not None
+        frame = self._frames.make(self._arranged(values))
+        piece = encoders.encode(frame, self._sent, self._presented(time_s, encoders))
+        self._sent += 1
+        self._pool.sent(self, number, piece)
 
     def _arranged(self, values: np.ndarray) -> np.ndarray:
         """Return `values` in the size of the video, colours as RGB."""
@@ -152,21 +167,23 @@ class Film:
             )
         return np.ascontiguousarray(values)
 
-    def _presented(self, time_s: float, encoder: Encoder) -> Fraction | float:
+    def _presented(self, time_s: float, encoders: EncodingThreads) -> Fraction | float:
         """Return when a frame is shown, in seconds from the first."""
         if self._options.timing == "constant":
-            return self.written / self._options.fps
-        if self.written == 0:
+            return self._sent / self._options.fps
+        if self._sent == 0:
             self._first_time_s = time_s
             return 0.0
         # two frames cannot be shown at once: those of one moment follow one another
-        self._last_s = max(time_s - self._first_time_s, self._last_s + encoder.tick_ms / 1000)
+        self._last_s = max(time_s - self._first_time_s, self._last_s + float(encoders.tick_s))
         return self._last_s
 
-    def _begin(self, contrast: Contrast) -> Encoder:
-        """Open the encoder and the file."""
+    def _begin(self, contrast: Contrast) -> EncodingThreads:
+        """Open the encoders and the file."""
+        picture = self._picture(contrast)
         try:
-            self._encoder = Encoder(self._picture(contrast))
+            self._encoders = EncodingThreads(picture)
+            self._frames = FrameMaker(picture)
         except Exception as error:
             raise WriteError(
                 f"{self.path}: {self._options.codec.fourcc} cannot encode frames of "
@@ -174,7 +191,7 @@ class Film:
                 "fourcc, or scale."
             ) from error
         flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        if not self.written:
+        if not self._written:
             flags |= os.O_CREAT | os.O_EXCL
         try:
             self._fd = os.open(self.path, flags, 0o666)
@@ -183,11 +200,11 @@ class Film:
                 f"{self.path}: a file of that name exists, and it is not this recording's. "
                 "Move it, or choose another name."
             ) from error
-        return self._encoder
+        return self._encoders
 
     def _picture(self, contrast: Contrast) -> Picture:
         picture = self._options.picture(self._subject, contrast)
-        if picture.padded != picture.shape[:2] and not self.written:
+        if picture.padded != picture.shape[:2] and not self._written:
             _logger.warning(
                 "%s: padded from %s to %s (y, x), since %s takes even sizes only.",
                 self.path,

@@ -11,6 +11,7 @@ from mda_writers.formats.video_container import CONTAINERS
 from mda_writers.formats.video_read import VideoReader, about_of, iter_packets, open_video
 from mda_writers.storage.atomic import replacing
 from mda_writers.storage.failure import explained
+from mda_writers.storage.space import free_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,10 @@ def finish_video(path: Path, numbers: Sequence[int]) -> dict[str, Any]:
 
 def _made_seekable(path: Path, frames: int) -> dict[str, Any] | None:
     """Give a video its index; None where there is no room for that."""
+    import av
+
+    if free_bytes(path.parent) < path.stat().st_size:
+        return None
     try:
         with replacing(path) as stream:
             copied = _remux(path, stream, reserve=_INDEX_BYTES_A_FRAME * (frames + 500))
@@ -65,12 +70,22 @@ def _made_seekable(path: Path, frames: int) -> dict[str, Any] | None:
             return {"form": "ordinary", **_read_back(Path(stream.name), path, max(copied, frames))}
     except CorruptRecordingError as error:
         raise _too_few(path, 0, frames) from error
-    except OSError as error:
-        # FFmpeg's errors are of that kind, too
-        wrapped = explained(error, path)
+    except (OSError, av.error.FFmpegError) as error:
+        wrapped = explained(_cause(error), path)
         if isinstance(wrapped, DiskFullError):
             return None
         raise wrapped from error
+
+
+def _cause(error: BaseException) -> OSError:
+    """Return what the system said: PyAV raises errors of its own on top of it."""
+    found, link = OSError(str(error)), error.__context__
+    if isinstance(error, OSError):
+        found = error
+    while link is not None:
+        found = link if isinstance(link, OSError) else found
+        link = link.__context__
+    return found
 
 
 def _remux(path: Path, stream: IO[bytes], reserve: int) -> int:

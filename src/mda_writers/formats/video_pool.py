@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
+from mda_writers.formats.video_threads import CORES
 from mda_writers.model.names import fold, split_suffix, unique_name
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from mda_writers.formats.video_film import Film
 
 OPEN_ENCODERS = 16
@@ -16,20 +19,27 @@ OPEN_ENCODERS = 16
 threads; a recording of a thousand positions must not have a thousand of them. A video whose
 encoder was closed goes on with a key frame."""
 
+FRAMES_UNDER_WAY = 2 * CORES
+"""Frames that encoders have, or that wait for one: what a kill may lose beyond the queue."""
+
 
 class VideoPool:
     """Tells what is in its file, as a ``WritePool`` does for formats that use one.
 
-    A frame is in its file when its video has taken it, except while the video still looks at its
-    first frames to find its contrast.
+    What encoders' threads have made is appended in the order in which frames came, by the writing
+    thread, to which all methods belong. Nothing is appended behind a frame that was lost.
     """
 
     def __init__(self) -> None:
         self._names: set[str] = set()
         self._open: OrderedDict[int, Film] = OrderedDict()
         self._holding: dict[int, Film] = {}
+        self._under_way: deque[tuple[Film, int, Future[bytes]]] = deque()
         self._unsynced: dict[int, Film] = {}
         self._taken = 0
+        self._landed = 0
+        self._most_bytes = 0
+        self._broken = False
 
     # ------------------------------------------------------------ for the videos
 
@@ -40,18 +50,27 @@ class VideoPool:
         self._names.add(fold(stem))
         return stem + suffix
 
-    def number(self) -> int:
-        """Count a frame, and return its number."""
+    def number(self, nbytes: int) -> int:
+        """Count a frame of so many bytes, and return its number."""
         self._taken += 1
+        self._most_bytes = max(self._most_bytes, nbytes)
         return self._taken
 
-    def opened(self, film: Film) -> None:
-        """Note that `film` has used its encoder; close the one that was not used for longest."""
+    def sent(self, film: Film, number: int, piece: Future[bytes]) -> None:
+        """Note that a frame is with `film`'s encoders; wait while too many are with any.
+
+        The encoders of the video that was not used for longest are closed, where too many are open.
+        """
+        self._under_way.append((film, number, piece))
         self._open[id(film)] = film
         self._open.move_to_end(id(film))
-        self._unsynced[id(film)] = film
         while len(self._open) > OPEN_ENCODERS:
-            self._open.popitem(last=False)[1].rest()
+            resting = self._open.popitem(last=False)[1]
+            while resting.is_under_way and self._advance(wait=True):
+                pass
+            resting.rest()
+        while len(self._under_way) > FRAMES_UNDER_WAY:
+            self._advance(wait=True)
 
     def holds(self, film: Film) -> None:
         """Note whether `film` still keeps frames in memory."""
@@ -59,6 +78,11 @@ class VideoPool:
             self._holding.pop(id(film), None)
         else:
             self._holding[id(film)] = film
+
+    def drain(self) -> None:
+        """Return when every frame that is with encoders is in its file."""
+        while self._advance(wait=True):
+            pass
 
     # ------------------------------------------------------------ for the journal
 
@@ -68,14 +92,26 @@ class VideoPool:
 
     def landed(self) -> int:
         """Return the number up to which every frame is in its file."""
-        held = [film.first_held for film in self._holding.values() if film.first_held is not None]
-        return min(held) - 1 if held else self._taken
+        while self._advance(wait=False):
+            pass
+        waiting = [number for _, number, _ in self._under_way]
+        waiting += [n for film in self._holding.values() if (n := film.first_held) is not None]
+        return min(waiting) - 1 if waiting else self._taken
+
+    def bytes_under_way(self) -> int:
+        """Return the room to keep for frames that are not in their file yet, and for one more.
+
+        Each is reckoned at the largest so far: noise is larger when it is encoded.
+        """
+        return (self._taken - self._landed + 1) * self._most_bytes
 
     def flush(self) -> bool:
         """Let no frame be kept for longer than it may; True when none is kept."""
         for film in list(self._holding.values()):
             film.release_if_due()
-        return not self._holding
+        while self._advance(wait=False):
+            pass
+        return not self._holding and not self._under_way
 
     def sync(self) -> None:
         """Return when every frame that has landed would survive a power cut."""
@@ -89,3 +125,25 @@ class VideoPool:
 
     def close(self) -> None:
         """Nothing to close: the videos are closed one by one."""
+
+    # ------------------------------------------------------------ helpers
+
+    def _advance(self, wait: bool) -> bool:
+        """Append what is done of the first frame under way; False if there is nothing to do."""
+        if not self._under_way or self._broken:
+            return False
+        film, _, piece = self._under_way[0]
+        if not (wait or piece.done()):
+            return False
+        try:
+            data = piece.result()
+            film.append(data)
+        except BaseException:
+            # what comes behind must never count as landed, nor lie where this frame belongs
+            self._broken = True
+            raise
+        self._under_way.popleft()
+        self._landed += 1
+        self._most_bytes = max(self._most_bytes, len(data))
+        self._unsynced[id(film)] = film
+        return True

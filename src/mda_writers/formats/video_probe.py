@@ -11,6 +11,7 @@ import numpy as np
 from mda_writers.formats.video_codecs import CODECS, UNKNOWN_NEAREST, Codec, find_codec
 from mda_writers.formats.video_container import CONTAINERS
 from mda_writers.formats.video_encoder import Encoder, Picture
+from mda_writers.formats.video_frames import FrameMaker
 
 _TRIAL_SHAPE = (64, 96)
 _TRIAL_FRAMES = 3
@@ -65,10 +66,10 @@ def _trial(codec: Codec, suffix: str) -> int:
     import av
 
     picture = Picture(codec, suffix, _TRIAL_SHAPE, "uint8", Fraction(30), False, {})
-    encoder = Encoder(picture)
+    encoder, frames = Encoder(picture), FrameMaker(picture)
     try:
         data = encoder.header + b"".join(
-            encoder.encode(np.full(_TRIAL_SHAPE, 40 * n, np.uint8), n, n / 30)
+            encoder.encode(frames.make(np.full(_TRIAL_SHAPE, 40 * n, np.uint8)), n, n / 30)
             for n in range(_TRIAL_FRAMES)
         )
     finally:

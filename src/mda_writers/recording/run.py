@@ -259,6 +259,7 @@ class Run:
             self.path.parent,
             self.limits.min_free_bytes,
             claimed=self.fmt.claims_room and not (self.locator.open_ended or self.layout.selective),
+            bytes_under_way=getattr(self.pool, "bytes_under_way", None),
         )
         load = LoadLog(
             journal,

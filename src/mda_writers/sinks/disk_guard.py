@@ -8,6 +8,7 @@ from mda_writers.errors import DiskFullError
 from mda_writers.storage.space import free_bytes, human_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mda_writers.model.frame import PlacedFrame
@@ -30,12 +31,21 @@ class DiskGuard:
         Bytes to leave free.
     claimed : bool
         Whether the room for the pixels is claimed already, so that only metadata needs more.
+    bytes_under_way : callable, optional
+        Returns the room that frames handed over before may still take.
     """
 
-    def __init__(self, folder: Path, min_free_bytes: int, claimed: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        min_free_bytes: int,
+        claimed: bool,
+        bytes_under_way: Callable[[], int] | None = None,
+    ) -> None:
         self._folder = folder
         self._min_free = min_free_bytes
         self._claimed = claimed
+        self._bytes_under_way = bytes_under_way
         self._budget = 0
 
     @staticmethod
@@ -83,7 +93,8 @@ class DiskGuard:
 
     def _look(self, nbytes: int, placed: PlacedFrame) -> None:
         free = free_bytes(self._folder)
-        left = free - self._min_free - nbytes
+        under_way = self._bytes_under_way() if self._bytes_under_way else 0
+        left = free - self._min_free - nbytes - under_way
         if left < 0:
             raise DiskFullError(
                 f"{self._folder}: {human_bytes(free)} free, and {human_bytes(self._min_free)} are "
