@@ -71,8 +71,8 @@ def test_verify_of_many_says_which_are_not_fine(recording: Path) -> None:
     writer.finish()
     code, text = run("verify", recording.parent)
     assert code == 1
-    assert "1 of 2 recordings are fine" in text
-    assert "cut.tif: something was found" in text
+    assert "1 done, 1 failed" in text
+    assert "the recording is not complete" in " ".join(text.split())
     assert run("verify", recording, recording.with_name("nothing.tif"))[0] == 2
 
 
@@ -97,8 +97,13 @@ def test_recover_completes_what_was_killed(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
     exit_code, text = run("recover", tmp_path / "x.ome.tif")
-    assert exit_code == 1  # recovered, and still not complete
+    assert exit_code == 0
+    assert "done" in text
     assert "5 of 9 planned frames" in text
+    again = run("recover", tmp_path / "x.ome.tif")
+    assert again[0] == 0
+    assert "skipped" in again[1]
+    assert "it has ended: 5 of 9 planned frames are on disk" in " ".join(again[1].split())
     sidecar = json.loads((tmp_path / "x.ome.tif_frame_metadata.json").read_text())
     assert len(sidecar["p0"]) == 5
 

@@ -5,10 +5,10 @@ Exit codes: 0 fine, 1 something was found (incomplete, corrupt, different), 2 co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -33,9 +33,6 @@ _console = Console()
 _errors = Console(stderr=True)
 
 Recording = Annotated[Path, typer.Argument(help="A recording: its file or folder.")]
-Recordings = Annotated[
-    list[Path], typer.Argument(help="Recordings, or folders with recordings in them.")
-]
 
 
 def main() -> None:
@@ -80,18 +77,6 @@ def info(path: Recording) -> None:
 
 
 @app.command()
-def verify(paths: Recordings) -> None:
-    """Read every frame back, and name those that are not what was written."""
-    _for_each(paths, _verify)
-
-
-@app.command()
-def recover(paths: Recordings) -> None:
-    """Complete interrupted recordings: their sidecar, their description, their report."""
-    _for_each(paths, _recover)
-
-
-@app.command()
 def report(
     path: Annotated[Path, typer.Argument(help="A recording, or the folder of a session.")],
     output: Annotated[
@@ -126,73 +111,6 @@ def _told() -> Iterator[None]:
     except (WriteError, OSError, ValueError, RuntimeError) as error:
         _errors.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(COULD_NOT_RUN) from error
-
-
-def _for_each(paths: list[Path], work: Callable[[Path], bool]) -> NoReturn:
-    """Do something to every recording that is named, or lies in a folder that is.
-
-    Ends with how it went: 2 where nothing could be done, 1 where something was found.
-    """
-    from mda_writers.batch.inputs import our_recordings
-
-    with _told():
-        recordings = our_recordings(paths)
-    went: dict[Path, int] = {}
-    for path in recordings:
-        if len(recordings) > 1:
-            _console.rule(escape(str(path)), align="left")
-        try:
-            with _told():
-                went[path] = 0 if work(path) else FOUND
-        except typer.Exit as end:
-            went[path] = end.exit_code
-    if len(recordings) > 1:
-        fine = sum(code == 0 for code in went.values())
-        _console.rule(f"{fine} of {len(went)} recordings are fine", align="left")
-        for path, code in went.items():
-            if code:
-                what = "something was found" if code == FOUND else "could not be read"
-                _console.print(f"{path}: {what}", soft_wrap=True, markup=False)
-    every = set(went.values())
-    raise typer.Exit(COULD_NOT_RUN if every == {COULD_NOT_RUN} else FOUND if any(every) else 0)
-
-
-def _verify(path: Path) -> bool:
-    from mda_writers.batch.verify import verify as verify_recording
-
-    result = verify_recording(path)
-    for file in result.files_missing:
-        _console.print(f"[red]missing[/red] {escape(file)}", soft_wrap=True)
-    for file, what in result.files_damaged.items():
-        _console.print(f"[red]damaged[/red] {escape(f'{file}: {what}')}", soft_wrap=True)
-    for fault in result.faults:
-        index = ", ".join(f"{axis}={i}" for axis, i in fault.index.items())
-        told = f"frame {fault.number} ({index}) in {fault.file}: {fault.what}"
-        _console.print(f"[red]differs[/red] {escape(told)}", soft_wrap=True)
-    if result.frames_lossy:
-        _console.print(f"{result.frames_lossy} frames of lossy video can be decoded, no more")
-    _console.print(
-        f"{result.frames_checked} frames read, {result.frames_faulty} not as they were written; "
-        f"{_state(result.complete, result.interrupted)}"
-    )
-    return result.ok
-
-
-def _recover(path: Path) -> bool:
-    from mda_writers.batch.recover import recover as recover_recording
-
-    report = recover_recording(path)
-    expected = "" if report.frames_expected is None else f" of {report.frames_expected} planned"
-    _console.print(f"{report.frames_written}{expected} frames are on disk, with their metadata.")
-    for file in report.paths:
-        _console.print(file, soft_wrap=True, markup=False)
-    return report.complete
-
-
-def _state(complete: bool, interrupted: bool) -> str:
-    if interrupted:
-        return "the recording was interrupted, or still runs: `recover` completes it"
-    return "the recording is complete" if complete else "the recording is not complete"
 
 
 def _free_folder(folder: Path) -> Path:

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from mda_writers.batch.delta_f import dff
     from mda_writers.batch.merging import merge
     from mda_writers.batch.projection import project
+    from mda_writers.batch.recovering import recover_all
     from mda_writers.batch.summary import BatchError, Summary
     from mda_writers.batch.traces import trace
+    from mda_writers.batch.verifying import verify_all
 
 __all__ = [
     "BatchError",
@@ -20,7 +22,9 @@ __all__ = [
     "dff",
     "merge",
     "project",
+    "recover_all",
     "trace",
+    "verify_all",
 ]
 
 _ON_DEMAND = {
@@ -31,7 +35,9 @@ _ON_DEMAND = {
     "dff": "delta_f",
     "merge": "merging",
     "project": "projection",
+    "recover_all": "recovering",
     "trace": "traces",
+    "verify_all": "verifying",
 }
 
 

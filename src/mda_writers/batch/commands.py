@@ -24,13 +24,18 @@ _console = Console()
 _errors = Console(stderr=True)
 
 Inputs = Annotated[
-    list[Path], typer.Argument(help="Recordings, or folders with recordings in them.")
+    list[Path], typer.Argument(help="Recordings, images or videos; or folders that hold some.")
+]
+Ours = Annotated[
+    list[Path], typer.Argument(help="Recordings of this package, or folders that hold some.")
 ]
 Output = Annotated[
     Path, typer.Option("-o", "--output", help="The result; or a folder for the results of all.")
 ]
 Overwrite = Annotated[bool, typer.Option(help="Replace other results of the same names.")]
-Workers = Annotated[int | None, typer.Option(help="Recordings worked on at once.", min=1)]
+Workers = Annotated[
+    int | None, typer.Option(help="Recordings, or parts of large ones, at once.", min=1)
+]
 Scheduler = Annotated[
     str | None, typer.Option(help="Work on this Dask cluster, tcp://…, instead of here.")
 ]
@@ -43,8 +48,35 @@ To = Annotated[str, typer.Option(help="With a folder: .ome.tiff, .ome.zarr, .mp4
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of the batch to an application."""
-    for command in (convert, project, trace, dff, merge, sheet):
+    for command in (verify, recover, convert, project, trace, dff, merge, sheet):
         app.command()(command)
+
+
+def verify(
+    inputs: Ours,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="A folder for the results, NAME_verify.json: what is in it is not read again.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+) -> None:
+    """Read every frame back, and name those that are not what was written."""
+    from mda_writers.batch.verifying import verify_all
+
+    _run(lambda: verify_all(inputs, results, **_running(overwrite, workers, scheduler)))
+
+
+def recover(inputs: Ours, workers: Workers = None, scheduler: Scheduler = None) -> None:
+    """Complete interrupted recordings: their sidecar, their description, their report."""
+    from mda_writers.batch.recovering import recover_all
+
+    _run(lambda: recover_all(inputs, workers=workers, scheduler=scheduler))
 
 
 def convert(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
 
 from mda_writers.batch.inputs import find_inputs
+from mda_writers.batch.process import Process
 from mda_writers.batch.reading import opened
 from mda_writers.batch.starting import Running, run
 from mda_writers.formats.contrast import contrast_of
@@ -67,21 +68,18 @@ def contact_sheet(
 
 
 @dataclass(frozen=True, slots=True)
-class ContactSheet:
+class ContactSheet(Process):
     """Draws tiles beside one another."""
+
+    name: ClassVar[str] = "contact sheet"
 
     tile: int
     columns: int | None
-    name: str = "contact sheet"
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The sizes."""
         return {"tile": self.tile, "columns": self.columns}
-
-    def further_inputs(self) -> Sequence[Path]:
-        """Nothing more is read."""
-        return ()
 
     def run(self, inputs: Sequence[Path], result: Path) -> str:
         """Draw it, and say what could not be read."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from mda_writers.batch.inputs import find_inputs
 from mda_writers.batch.outputs import check_options, is_recording_name, writer_for
+from mda_writers.batch.process import Process
 from mda_writers.batch.reading import opened, stream_of
 from mda_writers.batch.starting import Running, run_each
 from mda_writers.batch.stream import write_stream
@@ -74,24 +76,21 @@ def convert(
         overwrite=overwrite, workers=workers, client=client, scheduler=scheduler, progress=progress
     )
     check = partial(check_options, options=options)
-    return run_each(Convert(options), inputs, output, suffix, running, check=check)
+    return run_each(Convert(options), find_inputs(inputs), output, suffix, running, check=check)
 
 
 @dataclass(frozen=True, slots=True)
-class Convert:
+class Convert(Process):
     """Writes a recording again, in the format of the result's name."""
 
+    name: ClassVar[str] = "convert"
+
     options: Mapping[str, Any] = field(default_factory=dict)
-    name: str = "convert"
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The writer's options."""
         return dict(self.options)
-
-    def further_inputs(self) -> Sequence[Path]:
-        """Nothing more is read."""
-        return ()
 
     def run(self, inputs: Sequence[Path], result: Path) -> str:
         """Write it, and say what is missing in it."""

@@ -7,10 +7,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
 
+from mda_writers.batch.inputs import find_inputs
+from mda_writers.batch.process import Process
 from mda_writers.batch.starting import Running, run_each
 from mda_writers.batch.traces import TIMES
 
@@ -73,7 +75,7 @@ def dff(
     if not isfinite(offset):
         raise ValueError(f"offset is a number, not {offset}.")
     process = DeltaF(float(percentile), window_frames, float(offset))
-    return run_each(process, _tables(inputs), output, "_dff.csv", running)
+    return run_each(process, find_inputs(_tables(inputs)), output, "_dff.csv", running)
 
 
 def delta_f_over_f(
@@ -93,13 +95,14 @@ def delta_f_over_f(
 
 
 @dataclass(frozen=True, slots=True)
-class DeltaF:
+class DeltaF(Process):
     """Writes ΔF/F of a table of traces."""
+
+    name: ClassVar[str] = "dF/F"
 
     percentile: float
     window_frames: int | None
     offset: float
-    name: str = "dF/F"
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -110,10 +113,6 @@ class DeltaF:
             "offset": self.offset,
             "formula": "(F - F0) / (F0 - offset)",
         }
-
-    def further_inputs(self) -> Sequence[Path]:
-        """Nothing more is read."""
-        return ()
 
     def run(self, inputs: Sequence[Path], result: Path) -> str:
         """Write the table: the rows and columns of the traces, with ΔF/F in place of F."""

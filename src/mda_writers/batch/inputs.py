@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mda_writers.batch.process_record import RECORD_SUFFIX
 from mda_writers.dataset.opening import find_recording, recordings_in
+from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.names import fold, split_suffix
 from mda_writers.recording.stored import StoredRecording
 from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
@@ -18,11 +20,13 @@ _ONE_DATASET = ("zarr.json", ".zattrs", ".zgroup", "NDTiff.index")
 _OTHERS = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".mp4", ".avi", ".mkv", ".mov")
 
 
-def find_inputs(paths: Path | str | Iterable[Path | str]) -> list[tuple[Path, Path]]:
+def find_inputs(
+    paths: Path | str | Iterable[Path | str], *, ours_only: bool = False
+) -> list[tuple[Path, Path]]:
     """Return the recordings that `paths` name, each with the folder that it was found through.
 
     A folder stands for all recordings in it and in the folders below, and for other images and
-    videos there.
+    videos there, if not only our own are wanted.
 
     Raises
     ------
@@ -33,22 +37,16 @@ def find_inputs(paths: Path | str | Iterable[Path | str]) -> list[tuple[Path, Pa
     found: dict[Path, Path] = {}
     for each in given:
         path = Path(each).expanduser().absolute()
-        inside = list(_recordings_below(path)) if _is_plain_folder(path) else [path]
+        is_folder = _is_plain_folder(path)
+        inside = list(_recordings_below(path)) if is_folder else [path]
+        if is_folder and ours_only:
+            inside = [recording for recording in inside if find_recording(recording)]
         if not inside or not (path.exists() or find_recording(path)):
-            raise FileNotFoundError(f"{path}: no recording, image or video there.")
-        root = path if _is_plain_folder(path) else path.parent
+            what = "recording of mda-writers" if ours_only else "recording, image or video"
+            raise FileNotFoundError(f"{path}: no {what} there.")
+        root = path if is_folder else path.parent
         found |= {recording: root for recording in inside if recording not in found}
     return list(found.items())
-
-
-def our_recordings(paths: Iterable[Path]) -> list[Path]:
-    """Return the recordings of this package that `paths` name or hold.
-
-    What is named itself is always among them: whoever asks for it shall hear what it is.
-    """
-    named = {Path(path).expanduser().absolute() for path in paths}
-    found = [path for path, _ in find_inputs(list(named))]
-    return [path for path in found if path in named or find_recording(path)]
 
 
 def files_of(path: Path) -> list[Path]:
@@ -107,7 +105,7 @@ def _recordings_below(folder: Path) -> Iterator[Path]:
     """Yield recordings of ours, and then what belongs to none of them, a folder at a time."""
     ours = recordings_in(folder)
     yield from ours
-    known = {file for recording in ours for file in (recording, *files_of(recording))}
+    known = {file for recording in ours for file in (recording, *_files_named(recording))}
     for path in sorted(folder.iterdir()):
         if path in known or path.name.startswith(".") or path.name.endswith(RECORD_SUFFIX):
             continue
@@ -115,3 +113,14 @@ def _recordings_below(folder: Path) -> Iterator[Path]:
             yield from [path] if not _is_plain_folder(path) else _recordings_below(path)
         elif split_suffix(path.name)[1].lower() in _OTHERS:
             yield path
+
+
+def _files_named(recording: Path) -> list[Path]:
+    """Return the files of a recording; of one that does not know them any more, what is called so.
+
+    That one shall fail by itself, and not keep the others from being worked on.
+    """
+    try:
+        return files_of(recording)
+    except CorruptRecordingError:
+        return list(recording.parent.glob(f"{escape(split_suffix(recording.name)[0])}_*"))

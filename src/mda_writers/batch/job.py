@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from mda_writers.batch.inputs import files_of
 from mda_writers.batch.making import make_in_parts, make_whole
@@ -15,43 +15,15 @@ from mda_writers.errors import DiskFullError, WriteError
 from mda_writers.storage.space import free_bytes, human_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from mda_writers.batch.crew import Crew
     from mda_writers.batch.making import Made, Make
     from mda_writers.batch.parts import Block
+    from mda_writers.batch.process import Process
 
 Status = Literal["done", "skipped", "failed"]
-
-
-class Process(Protocol):
-    """What is done to recordings. Travels to other machines, so that it is plain data.
-
-    One that can be done in parts is a `PartProcess`, too.
-    """
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """All that its result depends on besides its inputs, as plain values."""
-
-    def run(self, inputs: Sequence[Path], result: Path) -> str:
-        """Make the file `result`, and any further ones beside it; return a remark, or nothing.
-
-        Raises
-        ------
-        FaultsFoundError
-            If the result was made, and tells of faults.
-        Exception
-            Saying why it cannot be made.
-        """
-
-    def further_inputs(self) -> Sequence[Path]:
-        """Return files that it reads besides the recordings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +75,9 @@ class Job:
 
     def parts(self) -> list[Block]:
         """Return the parts that are worth the work of several; none if it is done as a whole."""
-        if not hasattr(self.process, "parts"):
-            return []
         if not are_worth_it(sum(map(size_of, self._files()))):
             return []
-        blocks: list[Block] = self.process.parts(self.inputs, self.output)
-        return blocks
+        return self.process.parts(self.inputs, self.output)
 
     def run_in_parts(self, parts: Sequence[Block], crew: Crew) -> JobResult:
         """Do the same by many hands; the result is the same, too."""

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from mda_writers.batch.crew import Crew
     from mda_writers.batch.job import Job
-    from mda_writers.batch.parts import Block, PartProcess
+    from mda_writers.batch.parts import Block
     from mda_writers.batch.placing import WorkFolder
+    from mda_writers.batch.process import Process
 
     Make = Callable[[Job, Sequence[Path], WorkFolder], "Made"]
 
@@ -86,7 +87,7 @@ def _plan(job: Job, files: Sequence[Path], parts: Sequence[Block]) -> bytes:
     return orjson.dumps(about)
 
 
-def _make_part(process: PartProcess, inputs: Sequence[Path], part: Block, target: Path) -> None:
+def _make_part(process: Process, inputs: Sequence[Path], part: Block, target: Path) -> None:
     """Make a part, unless it was made before; it gets its name when it is whole."""
     if target.exists():
         return
@@ -100,7 +101,7 @@ def _make_part(process: PartProcess, inputs: Sequence[Path], part: Block, target
 
 
 def _join(
-    process: PartProcess,
+    process: Process,
     inputs: Sequence[Path],
     parts: Sequence[tuple[Block, Path]],
     result: Path,

@@ -6,21 +6,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from mda_writers.batch.conversion import checked_report
 from mda_writers.batch.inputs import find_inputs
 from mda_writers.batch.outputs import check_options, writer_for
+from mda_writers.batch.process import Process
 from mda_writers.batch.reading import (
     index_of,
+    new_stream,
     opened,
     own_metadata,
     planes_of,
-    planned_like,
     times_of,
 )
 from mda_writers.batch.starting import Running, run
-from mda_writers.batch.stream import FrameStream, write_stream
+from mda_writers.batch.stream import write_stream
 from mda_writers.model.frame import Frame
 from mda_writers.model.names import split_suffix
 
@@ -72,21 +73,18 @@ def merge(
 
 
 @dataclass(frozen=True, slots=True)
-class Merge:
+class Merge(Process):
     """Writes several recordings as the positions of one."""
+
+    name: ClassVar[str] = "merge"
 
     names: tuple[str, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    name: str = "merge"
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """Names, and the writer's options."""
         return {"names": self.names, "options": dict(self.options)}
-
-    def further_inputs(self) -> Sequence[Path]:
-        """Nothing more is read."""
-        return ()
 
     def run(self, inputs: Sequence[Path], result: Path) -> str:
         """Write it, and say what is missing."""
@@ -101,15 +99,12 @@ class Merge:
                 for key, image in part.images.items()
                 if part.dataset.complete
             }
-            stream = FrameStream(
-                header={
-                    "summary_metadata": {"merged_from": [str(path) for path in inputs]},
-                    **planned_like(images, filled),
-                },
-                layout=replace(
-                    datasets[0].source.contents.layout, images=(), plate={}, selective=False
-                ),
-                frames=(frame for part in parts for frame in part.frames()),
+            stream = new_stream(
+                datasets[0].source.contents.layout,
+                images,
+                filled,
+                {"merged_from": [str(path) for path in inputs]},
+                (frame for part in parts for frame in part.frames()),
             )
             on_disk = sum(len(dataset.image_coordinates) for dataset in datasets)
             report = write_stream(stream, writer_for(result), result, self.options)

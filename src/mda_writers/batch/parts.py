@@ -7,11 +7,6 @@ of them is of use to the next one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 PART_BYTES = 2 << 30
 """Pixels of a part: seconds of work on a fast disk, half a minute over a slow network. It is what
@@ -25,21 +20,6 @@ class Block:
     key: str
     begin: int
     end: int
-
-
-class PartProcess(Protocol):
-    """A process that can be done in parts. Its result is the same, bit for bit."""
-
-    def parts(self, inputs: Sequence[Path], output: Path) -> list[Block]:
-        """Return the parts; none if these inputs cannot be split."""
-
-    def run_part(self, inputs: Sequence[Path], part: Block, target: Path) -> None:
-        """Make one part: the file or folder `target`."""
-
-    def join(
-        self, inputs: Sequence[Path], parts: Sequence[tuple[Block, Path]], result: Path
-    ) -> str:
-        """Make the result out of its parts; return what `run` would."""
 
 
 def blocks_of(key: str, frames: int, frame_bytes: int, step: int = 1) -> list[Block]:

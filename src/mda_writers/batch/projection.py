@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
 
 from mda_writers.batch.conversion import checked_report
+from mda_writers.batch.groups import Group, groups_of
+from mda_writers.batch.inputs import find_inputs
 from mda_writers.batch.outputs import check_options, writer_for
-from mda_writers.batch.reading import index_of, opened, own_metadata, planned_like, times_of
+from mda_writers.batch.process import Process
+from mda_writers.batch.reading import (
+    blocks_in,
+    index_of,
+    new_stream,
+    opened,
+    own_metadata,
+    times_of,
+)
 from mda_writers.batch.starting import Running, run_each
-from mda_writers.batch.stream import FrameStream, write_stream
+from mda_writers.batch.stream import write_stream
 from mda_writers.model.frame import Frame
 from mda_writers.model.layout import AXES, Channel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from mda_writers.batch.parts import Block
+    from mda_writers.batch.reading import Place
     from mda_writers.batch.summary import Summary
     from mda_writers.dataset.dataset import Dataset
     from mda_writers.model.layout import ImageLayout
@@ -66,43 +79,66 @@ def project(
         raise ValueError(f"axes is some of t, c and z, each once, not {axes!r}.")
     process = Project(axes, dict(options or {}))
     check = partial(check_options, options=process.options)
-    return run_each(process, inputs, output, suffix, running, check=check)
+    return run_each(process, find_inputs(inputs), output, suffix, running, check=check)
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class Project(Process):
     """Writes the maxima of a recording along some axes."""
+
+    name: ClassVar[str] = "max projection"
 
     axes: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    name: str = "max projection"
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """Axes, and the writer's options."""
         return {"axes": self.axes, "options": dict(self.options)}
 
-    def further_inputs(self) -> Sequence[Path]:
-        """Nothing more is read."""
-        return ()
-
     def run(self, inputs: Sequence[Path], result: Path) -> str:
         """Write them, and say what is missing."""
-        (path,) = inputs
-        with opened(path) as dataset:
-            layout = dataset.source.contents.layout
-            images = [_without(image, self.axes) for image in layout.images]
-            filled = _filled(dataset, self.axes) if dataset.complete else {}
-            stream = FrameStream(
-                header={
-                    "summary_metadata": dataset.summary_metadata,
-                    **planned_like(images, filled),
-                },
-                layout=replace(layout, images=(), plate={}, selective=False),
-                frames=_maxima(dataset, self.axes),
+        with opened(inputs[0]) as dataset:
+            maxima = (
+                _maximum(dataset, group.image, group.places)
+                for group in groups_of(dataset, self.axes)
             )
-            report = write_stream(stream, writer_for(result), result, self.options)
-            missing = len(dataset.missing)
+            return self._write(dataset, maxima, inputs[0], result)
+
+    def parts(self, inputs: Sequence[Path], output: Path) -> list[Block]:
+        """Return blocks of the frames on disk, in the order in which maxima need them."""
+        with opened(inputs[0]) as dataset:
+            return blocks_in(dataset)
+
+    def run_part(self, inputs: Sequence[Path], part: Block, target: Path) -> None:
+        """Write the maxima of a block as raw pixels; other blocks may have frames of them, too."""
+        with opened(inputs[0]) as dataset, target.open("wb") as stream:
+            for group in groups_of(dataset, self.axes):
+                if group.image.key == part.key and (inside := group.within(part)):
+                    stream.write(_maximum(dataset, group.image, inside).tobytes())
+
+    def join(
+        self, inputs: Sequence[Path], parts: Sequence[tuple[Block, Path]], result: Path
+    ) -> str:
+        """Write the maxima of what the blocks have."""
+        with opened(inputs[0]) as dataset:
+            maxima = _joined(groups_of(dataset, self.axes), parts)
+            return self._write(dataset, maxima, inputs[0], result)
+
+    def _write(
+        self, dataset: Dataset, maxima: Iterator[np.ndarray], path: Path, result: Path
+    ) -> str:
+        layout = dataset.source.contents.layout
+        groups = groups_of(dataset, self.axes)
+        stream = new_stream(
+            layout,
+            [_without(image, self.axes) for image in layout.images],
+            _filled(dataset, self.axes) if dataset.complete else {},
+            dataset.summary_metadata,
+            (_frame(dataset, *each, self.axes) for each in zip(groups, maxima, strict=True)),
+        )
+        report = write_stream(stream, writer_for(result), result, self.options)
+        missing = len(dataset.missing)
         remark = checked_report(report, 0, path)
         return remark or (f"{missing} frames were missing" if missing else "")
 
@@ -130,30 +166,41 @@ def _filled(dataset: Dataset, axes: str) -> dict[str, np.ndarray]:
     }
 
 
-def _maxima(dataset: Dataset, axes: str) -> Iterator[Frame]:
+def _frame(dataset: Dataset, group: Group, largest: np.ndarray, axes: str) -> Frame:
+    """Return a projected frame, with the metadata of the first of its frames."""
+    first = dataset.source.metadata(group.image, group.places[0])
+    made_of = [index_of(group.image, place) for place in group.places[:FRAMES_LISTED]]
+    index = {a: i for a, i in made_of[0].items() if a not in axes}
+    about = {**first, "projected_frames": made_of, "projected_axes": axes}
+    return Frame(largest, index, own_metadata(about), **times_of(first))
+
+
+def _maximum(dataset: Dataset, image: ImageLayout, places: Sequence[Place]) -> np.ndarray:
     source = dataset.source
-    for image in source.contents.layout.images:
-        slots = source.slots(image.key)
-        for places in _groups(slots, image, axes):
-            largest = _maximum(source.read(image, slots[p].reshape(1))[0] for p in places)
-            first = source.metadata(image, places[0])
-            made_of = [index_of(image, place) for place in places[:FRAMES_LISTED]]
-            index = {a: i for a, i in made_of[0].items() if a not in axes}
-            about = {**first, "projected_frames": made_of, "projected_axes": axes}
-            yield Frame(largest, index, own_metadata(about), **times_of(first))
-
-
-def _groups(slots: np.ndarray, image: ImageLayout, axes: str) -> Iterator[list[tuple[int, ...]]]:
-    """Yield the places of the frames that become one."""
-    groups: defaultdict[tuple[int, ...], list[tuple[int, ...]]] = defaultdict(list)
-    kept = [n for n, axis in enumerate(image.sizes) if axis not in axes]
-    for place in np.argwhere(slots >= 0):
-        groups[tuple(int(place[n]) for n in kept)].append(tuple(map(int, place)))
-    yield from groups.values()
-
-
-def _maximum(frames: Iterator[np.ndarray]) -> np.ndarray:
-    largest = np.array(next(frames))
-    for frame in frames:
-        np.maximum(largest, frame, out=largest)
+    slots = source.slots(image.key)
+    largest: np.ndarray | None = None
+    for place in places:
+        frame = source.read(image, slots[place].reshape(1))[0]
+        if largest is None:
+            largest = np.array(frame, image.dtype)
+        else:
+            np.maximum(largest, frame, out=largest)
+    assert largest is not None  # a group has frames
     return largest
+
+
+def _joined(groups: Iterator[Group], parts: Sequence[tuple[Block, Path]]) -> Iterator[np.ndarray]:
+    """Yield the maximum of each group from its pieces, which lie in the order of the groups."""
+    read: Counter[Path] = Counter()
+    for group in groups:
+        image = group.image
+        pieces = []
+        for part, path in parts:
+            if part.key == image.key and group.within(part):
+                pixels = np.fromfile(path, image.dtype, prod(image.frame_shape), offset=read[path])
+                pieces.append(pixels.reshape(image.frame_shape))
+                read[path] += image.frame_bytes
+        largest = pieces[0]
+        for piece in pieces[1:]:
+            np.maximum(largest, piece, out=largest)
+        yield largest

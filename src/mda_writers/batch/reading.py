@@ -10,6 +10,7 @@ import numpy as np
 import useq
 from pydantic import ValidationError
 
+from mda_writers.batch.parts import blocks_of
 from mda_writers.batch.stored_plan import planned_entry
 from mda_writers.batch.stream import FrameStream
 from mda_writers.dataset.opening import find_recording, open_dataset
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from mda_writers.batch.parts import Block
     from mda_writers.dataset.dataset import Dataset
-    from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.layout import ImageLayout, Layout
 
 BLOCK_BYTES = 64 << 20
 """Bytes of frames read at once from files that are not ours: chunks there may hold many."""
@@ -67,23 +69,18 @@ def opened(path: Path) -> Iterator[Dataset]:
 def stream_of(dataset: Dataset, path: Path) -> FrameStream:
     """Return a recording as a stream of all of its frames."""
     main = find_recording(path)
-    # a plate is told by the sequence, to the formats that know plates
-    layout = replace(dataset.source.contents.layout, images=(), plate={}, selective=False)
+    layout = dataset.source.contents.layout
     if main is None:
-        images = dataset.source.contents.layout.images
-        filled = {image.key: dataset.source.slots(image.key) >= 0 for image in images}
-        header = {
-            "summary_metadata": dataset.summary_metadata,
-            **planned_like(images, filled),
-        }
-        return FrameStream(header, layout, (_frame(plane) for plane in planes_of(dataset)))
+        filled = {image.key: dataset.source.slots(image.key) >= 0 for image in layout.images}
+        frames = (_frame(plane) for plane in planes_of(dataset))
+        return new_stream(layout, layout.images, filled, dataset.summary_metadata, frames)
     stored = StoredRecording.find(main)
     report = stored.report
     left_out = report is None or report.not_saved > 0
     flags = [_saved(frame) for _, frame in in_order(stored)] if left_out else None
     return FrameStream(
         header=stored.header,
-        layout=layout,
+        layout=_without_images(layout),
         frames=_frames(dataset, stored),
         flags=None if flags is None or all(flags) else flags,
         skipped=report.skipped if report else (),
@@ -96,17 +93,63 @@ def planes_of(dataset: Dataset) -> Iterator[Plane]:
 
     Never more than `BLOCK_BYTES` of them are in memory, or one frame.
     """
+    for image in dataset.source.contents.layout.images:
+        yield from planes_in(dataset, image, 0, None)
+
+
+def planes_in(dataset: Dataset, image: ImageLayout, begin: int, end: int | None) -> Iterator[Plane]:
+    """Return the frames ``begin`` to ``end`` (not included) of those of an image on disk."""
     source = dataset.source
-    for image in source.contents.layout.images:
-        slots = source.slots(image.key)
-        places = np.argwhere(slots >= 0)
-        count = max(1, BLOCK_BYTES // max(1, image.frame_bytes))
-        for begin in range(0, len(places), count):
-            block = places[begin : begin + count]
-            pixels = source.read(image, slots[tuple(block.T)].reshape(len(block)))
-            for place, frame in zip(block, pixels, strict=True):
-                where = tuple(map(int, place))
-                yield Plane(image, where, frame, source.metadata(image, where))
+    slots = source.slots(image.key)
+    places = np.argwhere(slots >= 0)[begin:end]
+    count = max(1, BLOCK_BYTES // max(1, image.frame_bytes))
+    for first in range(0, len(places), count):
+        block = places[first : first + count]
+        pixels = source.read(image, slots[tuple(block.T)].reshape(len(block)))
+        for place, frame in zip(block, pixels, strict=True):
+            where = tuple(map(int, place))
+            yield Plane(image, where, frame, source.metadata(image, where))
+
+
+def blocks_in(dataset: Dataset) -> list[Block]:
+    """Return the parts of a recording: blocks of the frames on disk of each image."""
+    source = dataset.source
+    return [
+        block
+        for image in source.contents.layout.images
+        for block in blocks_of(
+            image.key, int((source.slots(image.key) >= 0).sum()), image.frame_bytes
+        )
+    ]
+
+
+def new_stream(
+    like: Layout,
+    images: Iterable[ImageLayout],
+    filled: Mapping[str, np.ndarray],
+    summary_metadata: Mapping[str, Any],
+    frames: Iterator[Frame],
+) -> FrameStream:
+    """Return a stream of frames that no plan of their own has led to.
+
+    Parameters
+    ----------
+    like : Layout
+        Of a recording that they have everything but the images in common with.
+    images, filled
+        What is to be planned; see `planned_like`.
+    summary_metadata : mapping
+        What there is to be said about the whole.
+    frames : iterator of Frame
+        The frames.
+    """
+    header = {"summary_metadata": summary_metadata, **planned_like(images, filled)}
+    return FrameStream(header, _without_images(like), frames)
+
+
+def _without_images(layout: Layout) -> Layout:
+    # a plate is told by the sequence, to the formats that know plates
+    return replace(layout, images=(), plate={}, selective=False)
 
 
 def planned_like(images: Iterable[ImageLayout], filled: Mapping[str, np.ndarray]) -> dict[str, Any]:

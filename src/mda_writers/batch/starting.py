@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from mda_writers.batch.inputs import find_inputs, outputs_for
+from mda_writers.batch.inputs import outputs_for
 from mda_writers.batch.job import Job
 from mda_writers.batch.outputs import is_recording_name
 from mda_writers.batch.runner import run_jobs
 from mda_writers.model.names import split_suffix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from mda_writers.batch.job import Process
+    from mda_writers.batch.process import Process
+    from mda_writers.batch.runner import Task
     from mda_writers.batch.summary import Summary
 
 
@@ -36,7 +37,7 @@ class Running(TypedDict, total=False):
 
 def run_each(
     process: Process,
-    inputs: str | Path | Iterable[str | Path],
+    found: Sequence[tuple[Path, Path]],
     output: str | Path,
     suffix: str,
     running: Running,
@@ -49,8 +50,8 @@ def run_each(
     ----------
     process : Process
         What is done.
-    inputs : path-like or iterable of path-like
-        Recordings, or folders of them.
+    found : sequence
+        The recordings, each with the folder that it was found through; see `find_inputs`.
     output : path-like
         The one result, if its name ends like one; or a folder for the results.
     suffix : str
@@ -62,12 +63,11 @@ def run_each(
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    ValueError
         If the call makes no sense; nothing is done then.
     BatchError
         If any job failed; all others were done.
     """
-    found = find_inputs(inputs)
     target = Path(output).expanduser().absolute()
     ending = split_suffix(f"x{suffix}")[1]
     is_result = bool(ending) and split_suffix(target.name)[1].lower() == ending
@@ -103,7 +103,17 @@ def run(
     for inputs, output in work:
         if output in inputs:
             raise ValueError(f"{output}: both input and result. Give the result another name.")
-    options = dict(running)
-    overwrite = bool(options.pop("overwrite", False))
-    jobs = [Job(process, inputs, output, overwrite) for inputs, output in work]
-    return run_jobs(jobs, **options).checked()  # type: ignore[arg-type]
+    overwrite = running.get("overwrite", False)
+    return run_all([Job(process, inputs, output, overwrite) for inputs, output in work], running)
+
+
+def run_all(tasks: Sequence[Task], running: Running) -> Summary:
+    """Run tasks, those that make results and those that do not.
+
+    Raises
+    ------
+    BatchError
+        If any failed; all others were done.
+    """
+    options: Any = {name: value for name, value in running.items() if name != "overwrite"}
+    return run_jobs(tasks, **options).checked()

@@ -75,7 +75,7 @@ class BatchError(WriteError):
         failed = summary.failed
         lines = [f"{result.output}: {result.reason}" for result in failed[:_LISTED]]
         more = [f"… and {len(failed) - _LISTED} more"] if len(failed) > _LISTED else []
-        heading = f"{len(failed)} of {len(summary.results)} results could not be made:"
+        heading = f"{len(failed)} of {len(summary.results)} failed:"
         super().__init__("\n".join([heading, *lines, *more]))
 
     def __reduce__(self) -> tuple[type[BatchError], tuple[Summary]]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Unpack
 
-from mda_writers.batch.reading import opened, planes_of
+from mda_writers.batch.inputs import find_inputs
+from mda_writers.batch.process import Process
+from mda_writers.batch.reading import blocks_in, opened, planes_in, planes_of
 from mda_writers.batch.regions import Regions
 from mda_writers.batch.starting import Running, run_each
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from mda_writers.batch.parts import Block
+    from mda_writers.batch.reading import Plane
     from mda_writers.batch.regions import Box
     from mda_writers.batch.summary import Summary
+    from mda_writers.dataset.dataset import Dataset
 
 TIMES = ("runner_time_ms", "unix_time_s")
 """Columns with the time of a frame: since the beginning of the run, and since 1970."""
@@ -56,16 +62,17 @@ def trace(
     path = None if labels is None else Path(labels).expanduser().absolute()
     boxes = {name: tuple(box) for name, box in (regions or {}).items()}
     Regions.load(boxes, path)  # type: ignore[arg-type]
-    return run_each(Trace(boxes, path), inputs, output, "_traces.csv", running)
+    return run_each(Trace(boxes, path), find_inputs(inputs), output, "_traces.csv", running)
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Process):
     """Writes the means over regions."""
+
+    name: ClassVar[str] = "trace"
 
     boxes: Mapping[str, Any] = field(default_factory=dict)
     labels: Path | None = None
-    name: str = "trace"
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -78,18 +85,66 @@ class Trace:
 
     def run(self, inputs: Sequence[Path], result: Path) -> str:
         """Write the table, and say what is missing."""
-        (path,) = inputs
-        regions = Regions.load(self.boxes, self.labels)
-        with opened(path) as dataset, result.open("w", encoding="utf-8", newline="") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow([*dataset.axes, *TIMES, *regions.names()])
-            rows = zip(dataset.image_coordinates, planes_of(dataset), strict=True)
-            for coordinates, plane in rows:
-                ours = plane.metadata.get("mda_writers") or {}
-                times = [
-                    plane.metadata.get("runner_time_ms", ""),
-                    ours.get("unix_time_s", ""),
-                ]
-                table.writerow([*coordinates.values(), *times, *regions.means(plane.pixels)])
-            missing = len(dataset.missing)
-        return f"{missing} frames were missing" if missing else ""
+        with opened(inputs[0]) as dataset, _new_table(result) as stream:
+            self._write_header(dataset, stream)
+            self._write_rows(planes_of(dataset), dataset.image_coordinates, stream)
+            return _remark(dataset)
+
+    def parts(self, inputs: Sequence[Path], output: Path) -> list[Block]:
+        """Return blocks of frames."""
+        with opened(inputs[0]) as dataset:
+            return blocks_in(dataset)
+
+    def run_part(self, inputs: Sequence[Path], part: Block, target: Path) -> None:
+        """Write the rows of a block."""
+        with opened(inputs[0]) as dataset, _new_table(target) as stream:
+            images = dataset.source.contents.layout.images
+            image = dataset.source.contents.layout.image(part.key)
+            before = images[: images.index(image)]
+            first = sum(int((dataset.source.slots(i.key) >= 0).sum()) for i in before)
+            mine = slice(first + part.begin, first + part.end)
+            coordinates = dataset.image_coordinates[mine]
+            planes = planes_in(dataset, image, part.begin, part.end)
+            self._write_rows(planes, coordinates, stream)
+
+    def join(
+        self, inputs: Sequence[Path], parts: Sequence[tuple[Block, Path]], result: Path
+    ) -> str:
+        """Write the table of all rows."""
+        with opened(inputs[0]) as dataset:
+            with _new_table(result) as stream:
+                self._write_header(dataset, stream)
+            with result.open("ab") as table:
+                for _, path in parts:
+                    with path.open("rb") as rows:
+                        shutil.copyfileobj(rows, table)
+            return _remark(dataset)
+
+    def _write_header(self, dataset: Dataset, stream: IO[str]) -> None:
+        names = Regions.load(self.boxes, self.labels).names()
+        _csv(stream).writerow([*dataset.axes, *TIMES, *names])
+
+    def _write_rows(
+        self,
+        planes: Iterator[Plane],
+        coordinates: Iterable[Mapping[str, Any]],
+        stream: IO[str],
+    ) -> None:
+        table, regions = _csv(stream), Regions.load(self.boxes, self.labels)
+        for where, plane in zip(coordinates, planes, strict=True):
+            ours = plane.metadata.get("mda_writers") or {}
+            times = [plane.metadata.get("runner_time_ms", ""), ours.get("unix_time_s", "")]
+            table.writerow([*where.values(), *times, *regions.means(plane.pixels)])
+
+
+def _new_table(path: Path) -> IO[str]:
+    return path.open("w", encoding="utf-8", newline="")
+
+
+def _csv(stream: IO[str]) -> Any:
+    return csv.writer(stream, lineterminator="\n")
+
+
+def _remark(dataset: Dataset) -> str:
+    missing = len(dataset.missing)
+    return f"{missing} frames were missing" if missing else ""

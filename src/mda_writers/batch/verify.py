@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xxhash
 
+from mda_writers.batch.frame_reader import FrameReader
+from mda_writers.batch.parts import blocks_of
+from mda_writers.dataset.sidecar_index import SidecarIndex
 from mda_writers.recording.formats_table import format_of
 from mda_writers.recording.stored import StoredRecording
+from mda_writers.sinks.sidecar import sidecar_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mda_writers.model.layout import ImageLayout
+    from mda_writers.batch.parts import Block
 
 FAULTS_LISTED = 10_000
 """How many frames a result names; `VerifyResult.frames_faulty` counts them all."""
 
-OPEN_FILES = 32
-"""Files kept open: frames of many positions may follow one another in any order."""
+FAULTS_TOLD = 20
+"""How many of them it names when it is printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class FrameFault:
     index: dict[str, int]
     file: str
     what: str
+
+    def __str__(self) -> str:
+        index = ", ".join(f"{axis}={i}" for axis, i in self.index.items())
+        return f"frame {self.number} ({index}) in {self.file}: {self.what}"
 
 
 @dataclass(slots=True)
@@ -91,6 +97,24 @@ class VerifyResult:
         """Whether the recording is both intact and complete."""
         return self.intact and self.complete
 
+    def __str__(self) -> str:
+        found = [f"missing {file}" for file in self.files_missing]
+        found += [f"damaged {file}: {what}" for file, what in self.files_damaged.items()]
+        found += map(str, self.faults[:FAULTS_TOLD])
+        if self.frames_faulty > FAULTS_TOLD:
+            found.append(f"… and {self.frames_faulty - FAULTS_TOLD} more frames")
+        counted = f"{self.frames_checked} frames read, "
+        if self.frames_lossy:
+            counted += f"{self.frames_lossy} of a lossy video, which can be decoded, no more; "
+        counted += f"{self.frames_faulty} not as they were written; {self._state}"
+        return "\n".join([counted, *found])
+
+    @property
+    def _state(self) -> str:
+        if self.interrupted:
+            return "the recording was interrupted, or still runs: `recover` completes it"
+        return "the recording is complete" if self.complete else "the recording is not complete"
+
 
 def verify(path: str | Path, *, progress: bool = True) -> VerifyResult:
     """Read every frame of a recording back, and compare it with its checksum.
@@ -111,18 +135,71 @@ def verify(path: str | Path, *, progress: bool = True) -> VerifyResult:
     """
     started = time.perf_counter()
     stored = StoredRecording.find(Path(path))
-    result = VerifyResult(
+    result = _nothing_yet(stored)
+    _check_files(stored, result)
+    with ExitStack() as stack:
+        _check_frames(stored, _shown(stored, progress, stack), result)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def blocks_to_verify(path: Path) -> list[Block]:
+    """Return the parts in which a recording can be verified; none of one without its end."""
+    stored = StoredRecording.find(path)
+    if stored.report is None or not sidecar_path(stored.path).exists():
+        return []
+    counts = SidecarIndex(sidecar_path(stored.path)).counts()
+    return [
+        block
+        for key, count in counts.items()
+        for block in blocks_of(key, count, stored.images[key].frame_bytes)
+    ]
+
+
+def verify_part(path: Path, block: Block | None) -> VerifyResult:
+    """Verify a part of a recording; None is the part that asks whether all files are there."""
+    started = time.perf_counter()
+    stored = StoredRecording.find(path)
+    result = _nothing_yet(stored)
+    if block is None:
+        _check_files(stored, result)
+    else:
+        index = SidecarIndex(sidecar_path(stored.path))
+        frames = index.frames_between(block.key, block.begin, block.end)
+        _check_frames(stored, frames, result)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def joined(results: Sequence[VerifyResult]) -> VerifyResult:
+    """Return what verifying has shown, from all of its parts."""
+    whole = results[0]
+    for part in results[1:]:
+        whole.faults = [*whole.faults, *part.faults][:FAULTS_LISTED]
+        whole.files_missing += part.files_missing
+        whole.files_damaged |= part.files_damaged
+        for name in _COUNTS:
+            setattr(whole, name, getattr(whole, name) + getattr(part, name))
+    return whole
+
+
+_COUNTS = ("frames_checked", "bytes_read", "frames_lossy", "frames_faulty", "seconds")
+
+
+def _nothing_yet(stored: StoredRecording) -> VerifyResult:
+    return VerifyResult(
         str(stored.path),
         complete=stored.report is not None and stored.report.complete,
         interrupted=stored.report is None,
     )
-    _check_files(stored, result)
-    with ExitStack() as stack:
-        reader = stack.enter_context(_Reader(stored))
-        for key, frame in _shown(stored, progress, stack):
+
+
+def _check_frames(
+    stored: StoredRecording, frames: Iterable[tuple[str, dict[str, Any]]], result: VerifyResult
+) -> None:
+    with FrameReader(stored) as reader:
+        for key, frame in frames:
             _check_frame(reader, key, frame, result)
-    result.seconds = time.perf_counter() - started
-    return result
 
 
 def _check_files(stored: StoredRecording, result: VerifyResult) -> None:
@@ -138,7 +215,9 @@ def _check_files(stored: StoredRecording, result: VerifyResult) -> None:
                 result.files_damaged[name] = damage
 
 
-def _check_frame(reader: _Reader, key: str, frame: Mapping[str, Any], result: VerifyResult) -> None:
+def _check_frame(
+    reader: FrameReader, key: str, frame: Mapping[str, Any], result: VerifyResult
+) -> None:
     ours = frame["mda_writers"]
     if "xxh3_64" not in ours:  # save_frame left it out
         return
@@ -161,49 +240,6 @@ def _note_fault(result: VerifyResult, key: str, ours: Mapping[str, Any], what: s
     if len(result.faults) < FAULTS_LISTED:
         file = str(ours.get("file", ""))
         result.faults.append(FrameFault(key, ours["number"], dict(ours["index"]), file, what))
-
-
-class _Reader:
-    """Reads the pixels of frames: at their offset where they have one, else through the format."""
-
-    def __init__(self, stored: StoredRecording) -> None:
-        self._folder = stored.path.parent
-        self._images = stored.images
-        self._format = format_of(stored.header)
-        self._files: OrderedDict[str, IO[bytes]] = OrderedDict()
-        self._buffer = bytearray()
-
-    def __enter__(self) -> _Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
-            file.close()
-
-    def read(self, key: str, ours: Mapping[str, Any]) -> np.ndarray:
-        """Return a frame's pixels; they are valid until the next call."""
-        image = self._images[key]
-        if "offset_bytes" in ours:
-            return self._read_at(str(ours["file"]), int(ours["offset_bytes"]), image)
-        pixels = self._format.read_frame(self._folder / image.file, image, ours)
-        return np.ascontiguousarray(pixels)
-
-    def _read_at(self, name: str, offset: int, image: ImageLayout) -> np.ndarray:
-        if len(self._buffer) != image.frame_bytes:
-            self._buffer = bytearray(image.frame_bytes)
-        file = self._file(name)
-        file.seek(offset)
-        count = file.readinto(self._buffer)  # type: ignore[attr-defined]
-        if count < len(self._buffer):
-            raise EOFError(f"the file ends {len(self._buffer) - count} bytes before it does")
-        return np.frombuffer(self._buffer, np.uint8)
-
-    def _file(self, name: str) -> IO[bytes]:
-        file = self._files.pop(name, None) or (self._folder / name).open("rb", buffering=0)
-        self._files[name] = file
-        if len(self._files) > OPEN_FILES:
-            self._files.popitem(last=False)[1].close()
-        return file
 
 
 def _shown(

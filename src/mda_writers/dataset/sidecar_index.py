@@ -82,15 +82,24 @@ class SidecarIndex:
         """Return the same in the order in which they came, one frame an image in memory."""
         return merge(*map(self._frames_of, self._all()), key=_number)
 
+    def counts(self) -> dict[str, int]:
+        """Return the number of frames of each image."""
+        return {key: len(section.starts) for key, section in self._all().items()}
+
+    def frames_between(
+        self, key: str, begin: int, end: int
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return frames ``begin`` to ``end`` of an image, the end not included."""
+        for number in range(begin, end):
+            yield key, self._parse(self._all()[key], number)
+
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_sections": None}
 
     # ------------------------------------------------------------ helpers
 
     def _frames_of(self, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        section = self._all()[key]
-        for number in range(len(section.starts)):
-            yield key, self._parse(section, number)
+        return self.frames_between(key, 0, self.counts()[key])
 
     def _all(self) -> dict[str, _Section]:
         if self._sections is None:
