@@ -156,11 +156,16 @@ def test_napari_gets_a_layer_a_channel_with_scale_and_names(path: Path) -> None:
     for n, (levels, options, kind) in enumerate(layers):
         assert kind == "image"
         assert options["scale"] == (1.0, 1.0, 2.0, 0.5, 0.5)
+        assert options["units"] == ("pixel", "pixel", "micrometer", "micrometer", "micrometer")
         assert options["axis_labels"] == ("p", "t", "z", "y", "x")
+        assert options["colormap"] == ("#0000FF", "#00FF00")[n]
+        assert options["blending"] == "additive"
         assert options["multiscale"]
         np.testing.assert_array_equal(levels[0].compute(), WHOLE[:, :, n])
         assert levels[1].shape[-2:] == (150, 20)
-    assert get_reader([str(path), str(path.with_name("exp_p0.ome.tiff"))]) is reader
+    several = [str(path), str(path.with_name("exp_p0.ome.tiff"))]
+    assert get_reader(several) is reader
+    assert [options["name"] for _, options, _ in reader(several)] == ["DAPI", "FITC"]
 
 
 def test_napari_asks_others_about_what_is_no_recording(tmp_path: Path) -> None:

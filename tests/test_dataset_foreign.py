@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import zarr
 
-from mda_writers import BigTiffWriter, open_dataset
+from mda_writers import BigTiffWriter, CV2Writer, open_dataset
 from mda_writers.dataset.coordinates import CoordinateError
 from mda_writers.errors import CorruptRecordingError
 
@@ -267,6 +267,17 @@ def test_what_is_nothing_of_all_that_is_told(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "one.tif", PIXELS[0, 0], photometric="minisblack")
     with open_dataset(tmp_path / "one.tif") as dataset, pytest.raises(CoordinateError):
         dataset.read_image(t=4)
+
+
+def test_a_video_of_one_channel_opens_its_whole_recording(tmp_path: Path) -> None:
+    writer = CV2Writer(tmp_path / "film.mp4")
+    writer.begin(64, 48, False, sizes={"t": 2, "c": 2}, channels=["DAPI", "FITC"])
+    for n in range(4):
+        writer.add_frame(np.full((48, 64), 60 * n, np.uint8), index={"t": n // 2, "c": n % 2})
+    writer.finish()
+    with open_dataset(tmp_path / "film_FITC.mp4") as dataset:
+        assert dataset.path == tmp_path / "film.mp4"
+        assert dataset.channels == ["DAPI", "FITC"]
 
 
 def test_a_recording_opens_by_any_of_its_files_and_by_its_folder(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mda_writers.dataset.opening import open_dataset
 from mda_writers.errors import WriteError
+from mda_writers.model.channel_color import channel_color
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mda_writers.dataset.dataset import Dataset
 
 LayerData = tuple[Any, dict[str, Any], str]
+
+_UNITS = {"t": "second", "z": "micrometer", "y": "micrometer", "x": "micrometer"}
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
@@ -29,9 +32,10 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
 
 
 def read(path: str | list[str]) -> list[LayerData]:
-    """Return the layers of one recording, or of several."""
+    """Return the layers of one recording, or of several; of each once, whichever files it has."""
     paths = [path] if isinstance(path, str) else path
-    return [layer for each in paths for layer in layers_of(open_dataset(each))]
+    opened = {dataset.path: dataset for dataset in map(open_dataset, paths)}
+    return [layer for dataset in opened.values() for layer in layers_of(dataset)]
 
 
 def layers_of(dataset: Dataset) -> list[LayerData]:
@@ -39,7 +43,10 @@ def layers_of(dataset: Dataset) -> list[LayerData]:
     channels = list(dataset.axes.get("c", ()))
     if not channels:
         return [_layer(dataset, dataset.channels[0] if dataset.channels else "", {})]
-    return [_layer(dataset, str(channel), {"c": channel}) for channel in channels]
+    return [
+        _in_color(_layer(dataset, str(channel), {"c": channel}), number, len(channels))
+        for number, channel in enumerate(channels)
+    ]
 
 
 def _layer(dataset: Dataset, name: str, chosen: dict[str, Any]) -> LayerData:
@@ -50,10 +57,19 @@ def _layer(dataset: Dataset, name: str, chosen: dict[str, Any]) -> LayerData:
     options = {
         "name": name or str(getattr(dataset.path, "name", dataset.path)),
         "scale": tuple(steps.get(axis) or 1.0 for axis in axes),
+        "units": tuple(_UNITS[axis] if steps.get(axis) else "pixel" for axis in axes),
         "axis_labels": tuple(axes),
         "rgb": "s" in dataset.sizes,
         "multiscale": len(levels) > 1,
         "metadata": {"path": str(dataset.path), "summary": dataset.summary_metadata},
-        "blending": "additive" if chosen else "translucent",
     }
     return (levels if len(levels) > 1 else levels[0]), options, "image"
+
+
+def _in_color(layer: LayerData, number: int, count: int) -> LayerData:
+    """Return the layer of one of several channels, such that all can be seen at once."""
+    pixels, options, kind = layer
+    if options["rgb"]:
+        return pixels, {**options, "blending": "additive"}, kind
+    color = f"#{channel_color(options['name'], number, count)}"
+    return pixels, {**options, "blending": "additive", "colormap": color}, kind

@@ -124,7 +124,8 @@ def _siblings(path: Path) -> list[Path]:
 
 
 def _files_of(recording: Path) -> set[str]:
-    return {image.file for image in open_book(recording).contents.layout.images}
+    images = open_book(recording).contents.layout.images
+    return {file for image in images for file in image.all_files}
 
 
 def _folder(path: Path) -> FrameSource:

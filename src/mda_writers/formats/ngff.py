@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.formats.zarr_grid import NGFF_ORDER
+from mda_writers.model.channel_color import channel_color
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,20 +31,6 @@ _AXES = {
     "y": {"name": "y", "type": "space", "unit": "micrometer"},
     "x": {"name": "x", "type": "space", "unit": "micrometer"},
 }
-
-_COLORS = (
-    ("0000FF", ("dapi", "hoechst", "bfp", "405", "blue")),
-    ("00FFFF", ("cfp", "cyan", "445")),
-    ("00FF00", ("fitc", "gfp", "488", "alexa488", "green")),
-    ("FFFF00", ("yfp", "514", "yellow")),
-    ("FF8000", ("cy3", "tritc", "rhodamine", "561", "orange")),
-    ("FF0000", ("rfp", "mcherry", "texas", "594", "red")),
-    ("FF00FF", ("cy5", "647", "640", "farred", "magenta")),
-    ("FFFFFF", ("brightfield", "bright", "bf", "phase", "dic", "trans", "white")),
-)
-"""Colours by what a channel's name contains: what the dye looks like, or its laser."""
-
-_OTHER_COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 _RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
 
@@ -267,8 +254,4 @@ def _value_range(layout: Layout, image: ImageLayout) -> Window:
 def _color(image: ImageLayout, label: str, number: int, count: int) -> str:
     if len(image.frame_shape) == 3:
         return _RGB[number % 3][1]
-    name = label.lower().replace(" ", "").replace("-", "")
-    for color, words in _COLORS:
-        if any(word in name for word in words):
-            return color
-    return "FFFFFF" if count == 1 else _OTHER_COLORS[number % len(_OTHER_COLORS)]
+    return channel_color(label, number, count)
