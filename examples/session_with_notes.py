@@ -38,8 +38,11 @@ with Acquisition("my_data", subject="M01", session=1, task="rest") as acq:
 
 session = Acquisition.open(acq.folder)
 print(session.status, "complete" if session.complete else "incomplete")
-for row in session.timestamps:
+for note in session.notes:
+    print(note["time"], note["note"])
+for row in session.timestamps:  # one clock for all devices, so that they can be aligned
     print(row["device"], row["started_monotonic_s"], row["stopped_monotonic_s"])
-print(session.dataset("meso"))
+with session.dataset("meso") as meso:
+    print(meso)
 
 super(CMMCorePlus, core).registerCallback(None)

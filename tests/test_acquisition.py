@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -481,21 +479,3 @@ def test_series_of_files_is_part_of_the_session(tmp_path: Path) -> None:
     assert session.complete
     with session.dataset("eye") as eye:
         assert (eye.read_image(t=1, z=0) == 2).all()
-
-
-def test_example_of_a_session_runs(tmp_path: Path) -> None:
-    example = Path(__file__).parent.parent / "examples" / "session_with_notes.py"
-    environment = {**os.environ, "PYMM_LOG_FILE": "0"}
-    done = subprocess.run(
-        [sys.executable, str(example)],
-        cwd=tmp_path,
-        capture_output=True,
-        env=environment,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("finished complete")
-    (manifest,) = tmp_path.rglob("manifest.json")
-    session = Acquisition.open(manifest)
-    assert session.complete and set(session.devices) == {"meso", "eye", "wheel"}
-    assert [row["note"] for row in session.notes] == ["the mouse is awake", "the mouse sleeps"]
