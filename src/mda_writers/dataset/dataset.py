@@ -17,6 +17,7 @@ from mda_writers.dataset.following import await_news, follow
 from mda_writers.dataset.frame_grid import FrameGrid
 from mda_writers.dataset.image_coordinates import ImageCoordinates
 from mda_writers.dataset.lazy import as_dask
+from mda_writers.dataset.level_source import LevelSource, level_images
 from mda_writers.dataset.levels import level_shapes, read_level
 from mda_writers.dataset.missing import missing_frames
 from mda_writers.dataset.selection import choose
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mda_writers.dataset.sources import Contents, Frame, FrameSource
+    from mda_writers.dataset.sources import Contents, Frame, FrameSource, PixelSource
     from mda_writers.model.layout import ImageLayout
 
 _FRAME_AXES = ("y", "x", "s")
@@ -110,13 +111,14 @@ class Dataset:
     @property
     def levels(self) -> int:
         """Number of resolutions; those that no file has are computed when they are read."""
-        return len(self.shapes)
+        return len(level_shapes(self._source, self._image))
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """The shape of every level, the full resolution first."""
-        leading = tuple(len(values) for values in self._coordinates.axes.values())
-        return [(*leading, *shape) for shape in level_shapes(self._source, self._image)]
+        frames = level_shapes(self._source, self._image)
+        axes = [self._at(level)[1].axes.values() for level in range(len(frames))]
+        return [(*map(len, leading), *frame) for leading, frame in zip(axes, frames, strict=True)]
 
     @property
     def summary_metadata(self) -> dict[str, Any]:
@@ -164,6 +166,8 @@ class Dataset:
     def read_image(self, level: int = 0, **coords: Any) -> np.ndarray:
         """Return one frame, ``(y, x)`` or ``(y, x, 3)``.
 
+        Where a level has fewer planes along z, its planes are counted, as `shapes` tells them.
+
         Raises
         ------
         CoordinateError
@@ -171,10 +175,10 @@ class Dataset:
         CorruptRecordingError
             If its file is cut or altered.
         """
-        image, place = self._find(coords)
-        slot = self._source.slots(image.key)[place]
-        frames = read_level(self._source, image, np.array([slot]), self._level(level))
-        return np.array(frames[0])
+        source, coordinates = self._at(self._level(level))
+        image, place = self._find(coords, source, coordinates)
+        slot = source.slots(image.key)[place]
+        return np.array(read_level(source, image, np.array([slot]), level)[0])
 
     def read_metadata(self, **coords: Any) -> dict[str, Any]:
         """Return what is known about one frame: its ``FrameMetaV1``, and ``mda_writers``.
@@ -184,7 +188,7 @@ class Dataset:
         CoordinateError
             If there is no such axis, value or frame.
         """
-        return self._source.metadata(*self._find(coords))
+        return self._source.metadata(*self._find(coords, *self._at(0)))
 
     def has_image(self, **coords: Any) -> bool:
         """Whether that frame is on disk.
@@ -196,7 +200,7 @@ class Dataset:
         """
         self._coordinates.normalized(coords)
         try:
-            self._find(coords)
+            self._find(coords, *self._at(0))
         except MissingFrameError:
             return False
         return True
@@ -252,8 +256,9 @@ class Dataset:
                 f"There is no axis {', '.join(map(repr, unknown))}; there is "
                 f"{', '.join(self.sizes)}."
             )
-        kept, fixed = choose(self._coordinates, None, {})
-        grid = FrameGrid(self._source, self._coordinates, kept, fixed, 0, self._level(level))
+        source, coordinates = self._at(self._level(level))
+        kept, fixed = choose(coordinates, None, {})
+        grid = FrameGrid(source, coordinates, kept, fixed, 0, level)
         return np.array(grid[tuple(given.get(axis, slice(None)) for axis in self.sizes)])
 
     def to_xarray(self, level: int = 0, *, fill_value: float = 0, **coords: Any) -> Any:
@@ -334,6 +339,9 @@ class Dataset:
     def _update(self) -> None:
         self._contents: Contents = self._source.contents
         self._coordinates = Coordinates(self._contents.layout.images)
+        self._by_level: dict[int, tuple[PixelSource, Coordinates]] = {
+            0: (self._source, self._coordinates)
+        }
 
     @property
     def _images(self) -> tuple[ImageLayout, ...]:
@@ -345,11 +353,24 @@ class Dataset:
             raise CoordinateError(f"{self.path}: there are no frames yet.")
         return self._images[0]
 
-    def _find(self, coords: Mapping[str, Any]) -> tuple[ImageLayout, tuple[int, ...]]:
-        chosen = self._coordinates.find(coords)
-        if self._source.slots(chosen.image.key)[chosen.place] < 0:
+    def _at(self, level: int) -> tuple[PixelSource, Coordinates]:
+        """Return where the planes of a level come from, and their coordinates."""
+        if level not in self._by_level:
+            images = level_images(self._source, self._images, level)
+            source = LevelSource(self._source, self._images, level)
+            same = images == self._images
+            self._by_level[level] = (
+                (self._source, self._coordinates) if same else (source, Coordinates(images))
+            )
+        return self._by_level[level]
+
+    def _find(
+        self, coords: Mapping[str, Any], source: PixelSource, coordinates: Coordinates
+    ) -> tuple[ImageLayout, tuple[int, ...]]:
+        chosen = coordinates.find(coords)
+        if source.slots(chosen.image.key)[chosen.place] < 0:
             raise MissingFrameError(
-                f"{self.path}: the frame at {self._coordinates.of(chosen.image, chosen.place)} is "
+                f"{self.path}: the frame at {coordinates.of(chosen.image, chosen.place)} is "
                 "not on disk: it was never taken, or not yet. `missing` lists all such frames."
             )
         return chosen.image, chosen.place
@@ -365,11 +386,12 @@ class Dataset:
         """Return a lazy array, and the axes before y and x with their values."""
         if not self._images:
             raise CoordinateError(f"{self.path}: there are no frames yet.")
+        source, coordinates = self._at(self._level(level))
         if stitched and axes is not None:
-            tiles = [a for a in choose(self._coordinates, None, coords)[0] if a in TILE_AXES]
+            tiles = [a for a in choose(coordinates, None, coords)[0] if a in TILE_AXES]
             axes = [*(axis for axis in axes if axis not in TILE_AXES), *tiles]
-        kept, fixed = choose(self._coordinates, axes, coords)
-        about = (self._source, self._coordinates, kept, fixed, fill_value, self._level(level))
+        kept, fixed = choose(coordinates, axes, coords)
+        about = (source, coordinates, kept, fixed, fill_value, level)
         if stitched:
             mosaic = Mosaic(*about, self.pixel_size_um)
             rest = {axis: values for axis, values in kept.items() if axis not in TILE_AXES}

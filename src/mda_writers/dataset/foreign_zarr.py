@@ -57,6 +57,12 @@ class ForeignZarr(StaticSource):
         """Return the frame shape of every level that is stored."""
         return [tuple(array.shape[-2:]) for array in self._levels[image.key]]
 
+    def level_depths(self, image: ImageLayout) -> list[int]:
+        """Return the planes along z of every level that is stored."""
+        axes = self._axes[image.key]
+        z = axes.index("z") if "z" in axes else None
+        return [1 if z is None else int(array.shape[z]) for array in self._levels[image.key]]
+
     def __reduce__(self) -> tuple[Any, ...]:
         return ForeignZarr, (self._address,)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mda_writers.dataset.coordinates import Coordinates, Value
-    from mda_writers.dataset.sources import FrameSource
+    from mda_writers.dataset.sources import PixelSource
     from mda_writers.model.layout import ImageLayout
 
 
@@ -24,7 +24,7 @@ class FrameGrid:
 
     Parameters
     ----------
-    source : FrameSource
+    source : PixelSource
         Where frames come from.
     coordinates : Coordinates
         Finds them.
@@ -40,7 +40,7 @@ class FrameGrid:
 
     def __init__(
         self,
-        source: FrameSource,
+        source: PixelSource,
         coordinates: Coordinates,
         axes: Mapping[str, Sequence[Value]],
         fixed: Mapping[str, Value],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mda_writers.dataset.level_source import planes_covered
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -43,9 +45,11 @@ def to_xarray(dataset: Dataset, array: Any, axes: Mapping[str, list[Any]], level
 def _steps(dataset: Dataset, level: int) -> dict[str, tuple[float | None, str]]:
     z, y, x = dataset.voxel_size_um
     factor = 2**level
+    sizes = (dict(zip(dataset.sizes, dataset.shapes[n], strict=True)) for n in (0, level))
+    planes = [each.get("z", 1) for each in sizes]
     return {
         "t": (dataset.time_interval_s, "s"),
-        "z": (z, "µm"),
+        "z": (z * planes_covered(*planes) if z else None, "µm"),
         "y": (y * factor if y else None, "µm"),
         "x": (x * factor if x else None, "µm"),
     }

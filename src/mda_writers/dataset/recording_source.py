@@ -8,6 +8,7 @@ import numpy as np
 
 from mda_writers.dataset.finished_book import FinishedBook
 from mda_writers.dataset.journal_book import JournalBook
+from mda_writers.dataset.levels import level_depths
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.sinks.sidecar import recording_path
 
@@ -56,7 +57,21 @@ class RecordingSource:
 
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
         """Return the frame shape of every resolution that is stored."""
-        return self._planes.level_shapes(image)
+        shapes = self._planes.level_shapes(image)
+        if isinstance(self._book, FinishedBook):
+            return shapes
+        return shapes[: len(self.level_depths(image))]
+
+    def level_depths(self, image: ImageLayout) -> list[int]:
+        """Return the planes along z of every resolution that is stored.
+
+        Smaller levels with fewer planes lack some until the recording has ended: they are not
+        told before.
+        """
+        depths = level_depths(self._planes, image)
+        if isinstance(self._book, FinishedBook) or len(set(depths)) == 1:
+            return depths
+        return depths[:1]
 
     def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
         """Return the ``FrameMetaV1`` of a frame, and what this package added to it."""

@@ -49,12 +49,8 @@ class Contents:
     complete: bool = True
 
 
-class FrameSource(Protocol):
-    """One recording, finished or not, ours or somebody else's."""
-
-    @property
-    def contents(self) -> Contents:
-        """What is known by now."""
+class PixelSource(Protocol):
+    """Pixels by slot."""
 
     def slots(self, key: str) -> np.ndarray:
         """Return the slot of every place of an image: negative where there is no frame.
@@ -71,6 +67,17 @@ class FrameSource(Protocol):
 
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
         """Return the frame shape of every resolution that is stored, the full one first."""
+
+
+class FrameSource(PixelSource, Protocol):
+    """One recording, finished or not, ours or somebody else's.
+
+    One whose levels have fewer planes along z says so by ``level_depths(image)``.
+    """
+
+    @property
+    def contents(self) -> Contents:
+        """What is known by now."""
 
     def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
         """Return what is known about one frame."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mda_writers.dataset.coordinates import Coordinates
-    from mda_writers.dataset.sources import FrameSource
+    from mda_writers.dataset.sources import PixelSource
     from mda_writers.model.layout import ImageLayout
 
 TILE_AXES = ("p", "g")
@@ -44,7 +44,7 @@ class Mosaic:
 
     def __init__(
         self,
-        source: FrameSource,
+        source: PixelSource,
         coordinates: Coordinates,
         axes: Mapping[str, Sequence[Any]],
         fixed: Mapping[str, Any],

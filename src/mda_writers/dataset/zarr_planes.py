@@ -62,6 +62,13 @@ class ZarrPlanes:
         shapes = [self._array(image, int(n), []).shape[-2:] for n in levels_of(folder)]
         return [(*shape, *image.frame_shape[2:]) for shape in shapes]
 
+    def level_depths(self, image: ImageLayout) -> list[int]:
+        """Return the planes along z of every level."""
+        if "z" not in image.sizes:
+            return [1] * len(self.level_shapes(image))
+        levels = range(1, len(self.level_shapes(image)))
+        return [image.sizes["z"], *(self._array(image, n, []).shape[-3] for n in levels)]
+
     def close(self) -> None:
         """Forget the arrays; none of them keeps a file open."""
         self._arrays.clear()
