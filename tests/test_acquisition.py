@@ -91,6 +91,7 @@ def test_microscope_and_two_cameras_record_at_once(core: CMMCorePlus, tmp_path: 
     assert producer(manifest, "eye")["recordings"][0]["calibration"]["cameras"] == ["eye"]
     for name in ("python", "mda-writers", "pymmcore-plus", "numpy", "tifffile", "mmcore_version"):
         assert manifest["versions"][name]
+    assert not {"pytest", "mypy", "selenium"} & manifest["versions"].keys()
 
 
 def test_manifest_names_every_file_with_its_size_and_hash(

@@ -10,6 +10,7 @@ import orjson
 from useq import MDAEvent
 
 from mda_writers.errors import WriteError
+from mda_writers.model.run_image import readable
 
 if TYPE_CHECKING:
     from mda_writers.model.frame import Frame
@@ -70,7 +71,7 @@ class FrameSelection:
             return bool(self._decide(event, metadata))
         except Exception as error:
             raise WriteError(
-                f"save_frame failed at frame {number}, {dict(frame.index)} "
+                f"save_frame failed at frame {number}, {readable(frame.index)} "
                 f"({type(error).__name__}: {error}). The {number} frames before it are as it said; "
                 "the acquisition was cancelled, for what to keep of the others is not known."
             ) from error

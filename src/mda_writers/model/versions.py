@@ -10,6 +10,8 @@ from importlib import metadata
 from mda_writers._version import __version__
 
 PACKAGE = "mda-writers"
+NOT_NAMED = ("imagecodecs", "mm-test-adapters", "pymmcore")
+"""What takes part without being required by name: through tifffile and pymmcore-plus."""
 
 
 @cache
@@ -20,7 +22,7 @@ def versions() -> dict[str, str]:
         "system": platform.platform(),
         PACKAGE: __version__,
     }
-    for name in ("pymmcore", "mm-test-adapters", *_required()):
+    for name in (*NOT_NAMED, *_required()):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -29,9 +31,10 @@ def versions() -> dict[str, str]:
 
 
 def _required() -> list[str]:
-    """Return the packages that ours names, extras among them."""
+    """Return the packages that ours names; those of extras, too, but not its own tests' tools."""
     try:
         lines = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:  # run from a copy that nobody installed
         return ["numpy", "pymmcore-plus", "tifffile", "useq-schema", "zarr"]
+    lines = [line for line in lines if not re.search(r"extra == .(test|bench)", line)]
     return sorted({re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines})
