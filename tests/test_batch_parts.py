@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +13,27 @@ import pytest
 import tifffile
 
 from batch_recordings import recorded
-from mda_writers import BigTiffWriter, open_dataset, verify
-from mda_writers.batch import BatchError, parts, project, trace, verify_all
+from mda_writers import BigTiffWriter, convert, open_dataset, record, verify
+from mda_writers.batch import BatchError, job, parts, project, trace, verify_all
 from mda_writers.batch.placing import WorkFolder
 from mda_writers.batch.projection import Project
+from plans import PLANS, Plan, engine_for
 from stamps import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from pymmcore_plus import CMMCorePlus
+
+SPLIT_PLANS = {
+    "ragged_in_everything": True, "wells_with_a_grid_of_fields": True, "list_of_events": False,
+    "events_with_custom_axes": False, "single_frame": False, "skipped_by_number": True,
+    "skipped_position": True, "names_twice": True, "two_cameras_on_ragged_positions": True,
+    "three_cameras": True, "cameras_of_three_sizes": False, "rgb_16_bit": True,
+    "rgb_with_two_cameras": True,
+}  # fmt: skip
+"""Name → whether it is split: it is not where nobody knows a frame's place without the others."""
 
 
 @pytest.fixture
@@ -196,3 +210,124 @@ def test_what_a_killed_batch_has_made_of_the_parts_is_not_made_again(
     project(source, other, axes="tc", workers=2, progress=False)
     assert len(made) == 4
     assert not WorkFolder(other).folder.exists()
+
+
+# ---------------------------------------------------------------- conversion to OME-Zarr
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def told(path: Path) -> dict[str, Any]:
+    content = orjson.loads(path.with_name(path.name + "_recording.json").read_bytes())
+    timed = ("path", "paths", "seconds", "mb_per_s", "interval_ms_median", "interval_ms_max")
+    content["report"] = {k: v for k, v in content["report"].items() if k not in timed}
+    return {name: content[name] for name in ("report", "layout", "runs", "summary_metadata")}
+
+
+def assert_same_recording(split: Path, whole: Path) -> None:
+    """Every file of the folder, every frame's metadata, and the report but for its times."""
+    assert files_of(split) == files_of(whole)
+    sidecars = [path.with_name(f"{path.name}_frame_metadata.json") for path in (split, whole)]
+    assert sidecars[0].read_bytes() == sidecars[1].read_bytes()
+    assert told(split) == told(whole)
+    assert verify(split, progress=False).intact
+
+
+@pytest.mark.usefixtures("small_parts", "no_thread_left")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"levels": 3},
+        {"levels": 2, "shards": {"t": 3, "c": 2}},
+        {"compression": "blosc-lz4", "levels": 2},
+        {"compression": "zstd", "chunks": {"y": 16, "x": 16}, "shards": {"t": 2}},
+        {"ngff_version": "0.4", "levels": 2},
+    ],
+    ids=str,
+)
+def test_an_ome_zarr_made_of_parts_is_the_one_that_is_made_as_a_whole(
+    options: dict[str, Any], counted: list[str], tmp_path: Path
+) -> None:
+    source = several_positions(tmp_path / "a.ome.tiff")
+    split, whole = in_parts_and_whole(convert, source, "b.ome.zarr", tmp_path, **options)
+    assert len(counted) >= 4
+    assert_same_recording(split, whole)
+
+
+@pytest.mark.usefixtures("small_parts", "no_thread_left")
+def test_a_file_from_elsewhere_is_converted_in_parts(counted: list[str], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4000, (15, 2, 32, 32), dtype="uint16")
+    tifffile.imwrite(tmp_path / "x.ome.tif", pixels, metadata={"axes": "TCYX"})
+    split, whole = in_parts_and_whole(
+        convert, tmp_path / "x.ome.tif", "x.ome.zarr", tmp_path, levels=2
+    )
+    assert len(counted) == 3
+    assert files_of(split) == files_of(whole)
+    with open_dataset(split) as dataset:
+        assert np.array_equal(dataset.isel(), pixels)
+        assert dataset.complete
+
+
+@pytest.mark.usefixtures("no_thread_left")
+@pytest.mark.parametrize("plan", [p for p in PLANS if p.name in SPLIT_PLANS], ids=str)
+def test_every_kind_of_plan_is_converted_in_parts(
+    plan: Plan,
+    core: CMMCorePlus,
+    counted: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core.mda.set_engine(engine_for(plan, core))
+    source = tmp_path / "a.ome.tiff"
+    record(core, plan.events(), BigTiffWriter(source), progress=False)
+    with open_dataset(source) as dataset:
+        frame_bytes = dataset.nbytes // int(np.prod(dataset.shape[: len(dataset.axes)]))
+    monkeypatch.setattr(parts, "PART_BYTES", 2 * frame_bytes)
+    monkeypatch.setattr(job, "are_worth_it", lambda nbytes: True)
+    split, whole = in_parts_and_whole(convert, source, "b.ome.zarr", tmp_path, levels=2)
+    assert_same_recording(split, whole)
+    assert bool(counted) is SPLIT_PLANS[plan.name], len(counted)
+
+
+JOINING_AND_KILLED = """
+import os, sys
+from mda_writers import convert
+from mda_writers.batch import parts, zarr_parts
+
+def dying(function):
+    def call(*arguments):
+        function(*arguments)
+        os._exit(9)
+    return call
+
+name, where = sys.argv[1].split(".")
+setattr(getattr(zarr_parts, name), where, dying(getattr(getattr(zarr_parts, name), where)))
+parts.PART_BYTES = 10 * 2048
+convert(sys.argv[2], sys.argv[3], workers=2, levels=2, shards={"t": 4}, progress=False)
+"""
+
+
+@pytest.mark.usefixtures("small_parts", "no_thread_left")
+@pytest.mark.parametrize("where", ["_JoinedImage.take", "_JoiningFormat.finish"])
+def test_a_joining_that_was_killed_is_done_again_without_the_parts(
+    where: str, counted: list[str], tmp_path: Path
+) -> None:
+    source = several_positions(tmp_path / "a.ome.tiff")
+    out = tmp_path / "out" / "b.ome.zarr"
+    command = [sys.executable, "-c", JOINING_AND_KILLED, where, str(source), str(out)]
+    assert subprocess.run(command, check=False).returncode == 9
+    assert not out.exists()
+    assert len(files_of(WorkFolder(out).result.parent)) > 3
+    options: dict[str, Any] = {"levels": 2, "shards": {"t": 4}, "progress": False}
+    convert(source, out, workers=2, **options)
+    assert counted == []
+    convert(source, tmp_path / "whole" / "b.ome.zarr", workers=1, **options)
+    assert_same_recording(out, tmp_path / "whole" / "b.ome.zarr")
+    assert not WorkFolder(out).folder.exists()

@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mda_writers.batch.inputs import find_inputs
 from mda_writers.batch.outputs import check_options, is_recording_name, writer_for
 from mda_writers.batch.process import Process
-from mda_writers.batch.reading import opened, stream_of
+from mda_writers.batch.reading import opened
+from mda_writers.batch.replay import blocks_to_replay, part_of, stream_of, without_pixels
 from mda_writers.batch.starting import Running, run_each
 from mda_writers.batch.stream import write_stream
+from mda_writers.batch.zarr_parts import (
+    PART_NAME,
+    JoiningWriter,
+    PartWriter,
+    can_be_joined,
+    frames_a_shard,
+    frames_written,
+)
 from mda_writers.errors import WriteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from mda_writers.batch.parts import Block
     from mda_writers.batch.summary import Summary
     from mda_writers.model.report import RecordingReport
 
@@ -100,6 +110,33 @@ class Convert(Process):
             stream = stream_of(dataset, path)
             report = write_stream(stream, writer_for(result), result, self.options)
         return checked_report(report, on_disk, path)
+
+    def parts(self, inputs: Sequence[Path], output: Path) -> list[Block]:
+        """Return blocks of frames, if what is made is an OME-Zarr that can be made of parts."""
+        if not can_be_joined(output, self.options):
+            return []
+        with opened(inputs[0]) as dataset:
+            step = partial(frames_a_shard, options=self.options)
+            return blocks_to_replay(dataset, inputs[0], step)
+
+    def run_part(self, inputs: Sequence[Path], part: Block, target: Path) -> None:
+        """Write the frames of a block."""
+        with opened(inputs[0]) as dataset:
+            stream = part_of(dataset, inputs[0], part)
+            write_stream(stream, PartWriter, target / PART_NAME, self.options)
+
+    def join(
+        self, inputs: Sequence[Path], parts: Sequence[tuple[Block, Path]], result: Path
+    ) -> str:
+        """Write the whole, with the pixels that the parts have."""
+        folders = [folder for _, folder in parts]
+        before = list(folders[0].parent.glob("joined.*"))
+        writer = partial(JoiningWriter, parts=folders, before=before)
+        with opened(inputs[0]) as dataset:
+            on_disk = len(dataset.image_coordinates)
+            stream = without_pixels(dataset, inputs[0], frames_written(parts))
+            report = write_stream(stream, writer, result, self.options)
+        return checked_report(report, on_disk, inputs[0])
 
 
 def checked_report(report: RecordingReport, frames: int, source: Path) -> str:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from mda_writers.batch.conversion import checked_report
 from mda_writers.batch.inputs import find_inputs
+from mda_writers.batch.new_plan import new_stream
 from mda_writers.batch.outputs import check_options, writer_for
 from mda_writers.batch.process import Process
 from mda_writers.batch.reading import (
     index_of,
-    new_stream,
     opened,
     own_metadata,
     planes_of,

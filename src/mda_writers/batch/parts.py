@@ -34,9 +34,11 @@ def blocks_of(key: str, frames: int, frame_bytes: int, step: int = 1) -> list[Bl
     frame_bytes : int
         Bytes of each.
     step : int
-        Every part but the last has a multiple of that many frames.
+        Every part but the last has a multiple of that many frames, if they fit into one.
     """
-    size = max(1, round(PART_BYTES / max(1, frame_bytes) / step)) * step
+    room = PART_BYTES // max(1, frame_bytes)
+    step = step if step <= room else 1
+    size = max(1, room // step) * step
     return [Block(key, n, min(n + size, frames)) for n in range(0, frames, size)]
 
 

@@ -14,12 +14,12 @@ import numpy as np
 from mda_writers.batch.conversion import checked_report
 from mda_writers.batch.groups import Group, groups_of
 from mda_writers.batch.inputs import find_inputs
+from mda_writers.batch.new_plan import new_stream
 from mda_writers.batch.outputs import check_options, writer_for
 from mda_writers.batch.process import Process
 from mda_writers.batch.reading import (
     blocks_in,
     index_of,
-    new_stream,
     opened,
     own_metadata,
     times_of,

@@ -9,7 +9,7 @@ from mda_writers.batch.stored_plan import CAMERAS, PLANNED, locator_of, sequence
 from mda_writers.errors import WriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mda_writers.model.frame import Frame
@@ -50,11 +50,15 @@ class FrameStream:
 
 
 def write_stream(
-    stream: FrameStream, writer_class: type[MDAWriter], path: Path, options: Mapping[str, Any]
+    stream: FrameStream,
+    new_writer: Callable[..., MDAWriter],
+    path: Path,
+    options: Mapping[str, Any],
 ) -> RecordingReport:
     """Write a recording of all frames of `stream`, and return its report.
 
-    Names, times and metadata of the frames are those that they had.
+    Names, times and metadata of the frames are those that they had. ``new_writer(path,
+    **options)`` makes the writer, as the class of one does.
 
     Raises
     ------
@@ -65,7 +69,7 @@ def write_stream(
     """
     flags = {} if stream.flags is None else {"save_frame": stream.flags}
     # with a core of its own, a failure cannot cancel what the microscope is doing meanwhile
-    writer = writer_class(
+    writer = new_writer(
         path, core=_NO_MICROSCOPE, **{"queue_bytes": QUEUE_BYTES, **flags, **options}
     )
     writer.current_sequence = sequence_of(stream.header)

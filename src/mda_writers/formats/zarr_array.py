@@ -89,25 +89,26 @@ class ZarrArray:
         """Make the frames visible that are on the disk: give the array their shape."""
         write_shape(self.folder, (*self._visible, *self.grid.yx), self._version)
 
-    # ------------------------------------------------------------ helpers
-
-    def _put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
-        index, number = self.grid.shard_of(place)
-        shard = self._files.get(index)
-        if shard is None:
-            shard = self._files[index] = self._new_shard(index)
-        for tile, chunk in enumerate(chunks, number * self.grid.tiles_a_plane):
-            offset = shard.append(chunk.nbytes)
-            self._pool.write(shard.file, offset, chunk)
-            self._pool.when_landed(partial(shard.note, tile, offset, chunk.nbytes))
-
-    def _new_shard(self, index: tuple[int, ...]) -> Shard:
+    def new_shard(self, index: tuple[int, ...]) -> Shard:
+        """Make an empty shard."""
         grid = self.grid
         chunks = grid.planes_a_shard * grid.tiles_a_plane
         room = chunks * grid.chunk_bytes
         if self._encode is not None:
             room = compressed_room(chunks, grid.chunk_bytes)
         return Shard(shard_path(self.folder, index), chunks, room, claim=False)
+
+    # ------------------------------------------------------------ helpers
+
+    def _put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
+        index, number = self.grid.shard_of(place)
+        shard = self._files.get(index)
+        if shard is None:
+            shard = self._files[index] = self.new_shard(index)
+        for tile, chunk in enumerate(chunks, number * self.grid.tiles_a_plane):
+            offset = shard.append(chunk.nbytes)
+            self._pool.write(shard.file, offset, chunk)
+            self._pool.when_landed(partial(shard.note, tile, offset, chunk.nbytes))
 
     def _grow(self, place: tuple[int, ...]) -> None:
         grown = tuple(max(n, i + 1) for n, i in zip(self.sizes, place, strict=True))
@@ -130,16 +131,7 @@ class LaidOutArray(ZarrArray):
     def lay_out(self, claim: bool) -> None:
         """Make all shards; reserve their room on the disk, if `claim`."""
         for index in self.grid.shards(self.sizes):
-            inside = self.grid.inside(index, self.sizes)
-            offsets = _offsets(self.grid, inside)
-            self._files[index] = Shard(
-                shard_path(self.folder, index),
-                len(offsets),
-                prod(inside) * self.grid.tiles_a_plane * self.grid.chunk_bytes,
-                claim=claim,
-                offsets=offsets,
-                chunk_bytes=self.grid.chunk_bytes,
-            )
+            self._files[index] = self.new_shard(index, claim=claim)
 
     def put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
         """Take the chunks of the plane at `place` to the disk."""
@@ -147,6 +139,19 @@ class LaidOutArray(ZarrArray):
         shard = self._files[index]
         for tile, chunk in enumerate(chunks, number * self.grid.tiles_a_plane):
             self._pool.write(shard.file, shard.offset(tile), chunk)
+
+    def new_shard(self, index: tuple[int, ...], *, claim: bool = False) -> Shard:
+        """Make a shard whose index is complete; reserve its room on the disk, if `claim`."""
+        inside = self.grid.inside(index, self.sizes)
+        offsets = _offsets(self.grid, inside)
+        return Shard(
+            shard_path(self.folder, index),
+            len(offsets),
+            prod(inside) * self.grid.tiles_a_plane * self.grid.chunk_bytes,
+            claim=claim,
+            offsets=offsets,
+            chunk_bytes=self.grid.chunk_bytes,
+        )
 
 
 class ReservedArray(ZarrArray):

@@ -31,6 +31,8 @@ class Frame:
         Wall clock at the hand-over, in seconds since 1970-01-01T00:00:00Z.
     monotonic_s : float
         A clock that never jumps, at the same moment; its zero is arbitrary.
+    xxh3_64 : str
+        The checksum of its pixels, where these are on disk already and not at hand.
     """
 
     pixels: np.ndarray
@@ -39,6 +41,7 @@ class Frame:
     event: MDAEvent | None = None
     unix_time_s: float = field(default_factory=time.time)
     monotonic_s: float = field(default_factory=time.perf_counter)
+    xxh3_64: str = ""
 
     @property
     def nbytes(self) -> int:

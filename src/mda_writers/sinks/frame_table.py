@@ -152,7 +152,7 @@ class FrameTable:
         where = getattr(self._arrays.get(placed.place.key), "where", None)
         return {
             **(where(placed.place.index) if where else {}),
-            "xxh3_64": xxhash.xxh3_64_hexdigest(placed.pixels.data),
+            "xxh3_64": placed.frame.xxh3_64 or xxhash.xxh3_64_hexdigest(placed.pixels.data),
         }
 
     def _key_json(self, key: str) -> bytes:
