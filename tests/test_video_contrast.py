@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mda_writers.formats import contrast as contrast_module
 from mda_writers.formats.contrast import PERCENTILES, Contrast, contrast_of, full_contrast
 
 SMALL = ("uint8", "int8", "uint16", "int16")
@@ -70,6 +71,20 @@ def test_a_camera_of_12_bits_uses_all_shades() -> None:
 def test_8_bits_pass_unchanged() -> None:
     pixels = np.arange(256, dtype=np.uint8)
     assert full_contrast("uint8").apply(pixels) is pixels
+
+
+@pytest.mark.parametrize("dtype", ["bool", *SMALL])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (7, 5, 3)])
+def test_an_opencv_that_looks_up_8_bits_only_gives_the_same(
+    shape: tuple[int, ...], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bits = np.random.default_rng(3).integers(0, 256, (*shape, 2), np.uint8)
+    pixels = bits.view(np.int16)[..., 0].astype(dtype)
+    contrast = Contrast(-3, 900, dtype)
+    fast = contrast.apply(pixels)
+    monkeypatch.setattr(contrast_module, "_opencv_bytes", lambda: 0)
+    np.testing.assert_array_equal(fast, contrast.apply(pixels))
+    assert (fast.shape, fast.dtype) == (shape, np.uint8)
 
 
 def test_auto_lies_between_the_percentiles_of_all_frames_together() -> None:

@@ -14,6 +14,7 @@ from mda_writers.formats.video_frames import BT601_625, BT709, FULL, LIMITED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from av.video.stream import VideoStream
 
     from mda_writers.formats.video_codecs import Codec
@@ -70,7 +71,7 @@ class Picture:
 
 
 class Encoder:
-    """Encodes with PyAV (FFmpeg), frame by frame.
+    """Encodes with PyAV (FFmpeg), or OpenCV where that is faster, frame by frame.
 
     Two encoders made for the same `picture` make the same header, so that one may be closed and
     another go on with its video.
@@ -105,26 +106,18 @@ class Encoder:
 
         Parameters
         ----------
-        frame : av.VideoFrame
+        frame : av.VideoFrame or np.ndarray
             As a `FrameMaker` for the same picture made it.
         number : int
             Its number in the video.
         time_s : float
             When it is to be shown, in seconds from the first frame.
         """
-        frame.pts = number
-        frame.time_base = 1 / self._picture.fps
-        packets = self._stream.encode(frame)
-        if len(packets) != 1:
-            raise RuntimeError(
-                f"{self._picture.codec.encoder} gave {len(packets)} packets for frame {number}."
-            )
-        data = bytes(packets[0])
-        if self._picture.codec.nal_units and not self._container.in_band:
-            data = length_prefixed(data)
+        codec = self._picture.codec
+        data, is_key = self._jpeg(frame) if codec.jpeg_quality else self._encoded(frame, number)
         packet = Packet(
             data=data,
-            is_key=packets[0].is_keyframe or self._picture.codec.intra,
+            is_key=is_key or codec.intra,
             number=number,
             ticks=round(Fraction(time_s) / self.tick_s),
             duration=max(1, round(1 / self._picture.fps / self.tick_s)),
@@ -143,6 +136,31 @@ class Encoder:
         self._file.close()
 
     # ------------------------------------------------------------ helpers
+
+    def _encoded(self, frame: Any, number: int) -> tuple[bytes, bool]:
+        """Return a frame as FFmpeg encodes it, and whether it needs none of those before it."""
+        codec = self._picture.codec
+        frame.pts = number
+        frame.time_base = 1 / self._picture.fps
+        packets = self._stream.encode(frame)
+        if len(packets) != 1:
+            raise RuntimeError(f"{codec.encoder} gave {len(packets)} packets for frame {number}.")
+        data = bytes(packets[0])
+        if codec.nal_units and not self._container.in_band:
+            data = length_prefixed(data)
+        return data, packets[0].is_keyframe
+
+    def _jpeg(self, pixels: np.ndarray) -> tuple[bytes, bool]:
+        """Return a frame as OpenCV encodes it; grey ones have no chroma."""
+        import cv2
+
+        if pixels.ndim == 3:
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, self._picture.codec.jpeg_quality]
+        done, data = cv2.imencode(".jpg", pixels, quality)
+        if not done:
+            raise RuntimeError(f"OpenCV could not make a JPEG of {pixels.shape}.")
+        return data.tobytes(), True
 
     def _add_stream(self) -> VideoStream:
         picture, codec = self._picture, self._picture.codec

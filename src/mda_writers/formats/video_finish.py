@@ -128,7 +128,7 @@ def _read_back(beside: Path, path: Path, frames: int) -> dict[str, Any]:
                 "is left as it is."
             )
         try:
-            for number in {0, frames - 1}:
+            for number in {0, reader.last_key}:
                 reader.read(number)
         except CorruptRecordingError as error:
             raise WriteError(f"{path}: {error}") from error

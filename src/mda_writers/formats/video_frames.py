@@ -33,7 +33,9 @@ class FrameMaker:
         self._reformatter = av.video.reformatter.VideoReformatter()
 
     def make(self, pixels: np.ndarray) -> Any:
-        """Return a frame of its own memory that shows `pixels`, whose colours are RGB."""
+        """Return what the encoder takes for `pixels`, whose colours are RGB."""
+        if self._picture.codec.jpeg_quality:
+            return _padded(pixels, self._picture.padded)
         if not self._picture.is_color:
             return self._grey_frame(pixels)
         import av

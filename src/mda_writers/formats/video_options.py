@@ -95,7 +95,7 @@ class VideoOptions:
             "camera": subject.camera,
             "asked": self.asked,
             "fourcc": self.codec.fourcc,
-            "encoder": f"{self.codec.encoder} (PyAV)",
+            "encoder": self.codec.encoded_by,
             "lossless": self.is_exact(contrast),
             "fps": float(self.fps),
             "timing": self.timing,

@@ -101,6 +101,11 @@ class VideoReader:
             pixels = self.contrast.invert(pixels)
         return pixels[..., ::-1] if self.about.get("color_order") == "BGR" else pixels
 
+    @property
+    def last_key(self) -> int:
+        """The last frame that needs no other one to be shown."""
+        return self._keys[-1] if self._keys else 0
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()

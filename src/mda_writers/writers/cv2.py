@@ -98,7 +98,7 @@ class CV2Writer(MDAWriter):
         codec, instead = choose_codec(_four_letters(fourcc), suffix)
         if instead:
             warnings.warn(f"{self.path.name}: {instead}", stacklevel=2)
-        _logger.info("%s: %s by %s (PyAV)", self.path.name, codec.fourcc, codec.encoder)
+        _logger.info("%s: %s by %s", self.path.name, codec.fourcc, codec.encoded_by)
         self._video = VideoOptions(
             codec=codec,
             asked=fourcc,
