@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 INTERRUPTED = "The program ended before the recording did; its files were completed afterwards."
 
 
-def recover(path: str | Path) -> RecordingReport:
+def recover(
+    path: str | Path, *, storage_options: Mapping[str, Any] | None = None
+) -> RecordingReport:
     """Complete an interrupted recording, as far as its frames had reached the disk.
 
     Writes the final form of the files, the sidecar and the report that a normal end writes; the
@@ -40,7 +42,11 @@ def recover(path: str | Path) -> RecordingReport:
     Parameters
     ----------
     path : path-like
-        The recording, or any of its files.
+        The recording, or any of its files. Of a recording in an object store: its journal, or
+        its name in the folder of that.
+    storage_options : mapping, optional
+        For an object store, as `OMEZarrWriter` took them: they are never written down. Without
+        them, credentials and endpoint come from the environment.
 
     Raises
     ------
@@ -54,7 +60,10 @@ def recover(path: str | Path) -> RecordingReport:
         return _report_of(main)
     lock = _lock(main)
     try:
-        report = _report_of(main) if recording_path(main).exists() else _complete(main)
+        if recording_path(main).exists():
+            report = _report_of(main)
+        else:
+            report = _complete(main, dict(storage_options or {}))
     finally:
         if lock is not None:
             lock.release()
@@ -89,9 +98,10 @@ def _report_of(main: Path) -> RecordingReport:
     return report
 
 
-def _complete(main: Path) -> RecordingReport:
+def _complete(main: Path, storage_options: dict[str, Any]) -> RecordingReport:
     """Do what the normal end does, from the journal alone."""
-    finished = finish_files(main, format_of(Journal.read(journal_path(main)).header))
+    header = Journal.read(journal_path(main)).header
+    finished = finish_files(main, format_of({**header, "storage_options": storage_options}))
     journal = Journal.read(journal_path(main))
     write_sidecar(journal_path(main), sidecar_path(main))
     locator, tally = _counted(journal, main.name)

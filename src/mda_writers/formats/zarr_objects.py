@@ -100,9 +100,10 @@ class OmeZarrObjects(OmeZarrFormat):
     def of_header(cls, header: Mapping[str, Any]) -> OmeZarrObjects:
         """Return the format of the recording whose journal has this header.
 
-        Credentials are never written down: they come from the environment.
+        Credentials are never written down: they come from the environment, or from whoever adds
+        ``storage_options`` to the header.
         """
-        root = ObjectPath.of_url(header["url"], {})
+        root = ObjectPath.of_url(header["url"], header.get("storage_options", {}))
         return cls(ZarrOptions.of_header(header), root, header["path"])
 
     def discard(self, path: Path) -> None:
