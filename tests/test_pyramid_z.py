@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 import pytest
 import useq
 import zarr
@@ -327,6 +331,51 @@ def test_recover_brings_the_levels_into_their_final_form(
                 recover(again / "a.zarr")
                 check(again / "a.zarr", dict(list(taken.items())[:-1]), 3, 2)
     writer.finish()
+
+
+RECORDER = """
+import sys, time
+import numpy as np
+from mda_writers import OMEZarrWriter
+
+path, form = sys.argv[1], eval(sys.argv[2])
+volume = np.random.default_rng(0).integers(0, 65535, (200, 2, 5, 11, 14), "uint16")
+writer = OMEZarrWriter(path, levels=3, z_factor=2, **form)
+writer.begin(14, 11, is_color=False, dtype="uint16", sizes=dict(zip("tcz", volume.shape)))
+for place in np.ndindex(200, 2, 5):
+    writer.add_frame(volume[place])
+    time.sleep(0.0005)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("frames", [7, 300, 900])
+@pytest.mark.parametrize(
+    "form", [{}, {"compression": "blosc-lz4"}, {"ngff_version": "0.4"}], ids=str
+)
+def test_a_killed_recording_gets_the_levels_of_what_reached_the_disk(
+    form: dict[str, Any], frames: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.zarr"
+    command = [sys.executable, "-c", RECORDER, str(path), repr(form)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+        deadline = time.monotonic() + 60
+        while len(journalled(path)) < frames and time.monotonic() < deadline:
+            time.sleep(0.001)
+        child.kill()
+    places = journalled(path)
+    assert len(places) >= frames
+    volume = np.random.default_rng(0).integers(0, 65535, (200, 2, 5, 11, 14), "uint16")
+    recover(path)
+    check(path, {place: volume[place] for place in places}, 3, 2)
+
+
+def journalled(path: Path) -> list[tuple[int, ...]]:
+    """Return the places of the frames that have a whole line in the journal."""
+    journal = path.with_name("a.zarr_frames.jsonl")
+    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
+    entries = [orjson.loads(line) for line in lines]
+    return [tuple(e["frame"]["mda_writers"]["place"]) for e in entries if "frame" in e]
 
 
 # ---------------------------------------------------------------- what is refused
