@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import orjson
 import pytest
 import tifffile
 import typer
@@ -148,6 +150,9 @@ def test_every_channel_has_a_baseline_of_its_own(tmp_path: Path) -> None:
     assert [(row["t"], row["c"], float(row["mean"])) for row in rows] == [
         (str(t), str(c), float(t == 3)) for t in range(4) for c in range(2)
     ]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(FileNotFoundError, match="no table of traces"):
+        dff(tmp_path / "none", tmp_path / "out", percentile=20, progress=False)
     with pytest.raises(ValueError, match="odd number"):
         dff(tmp_path, tmp_path / "out", percentile=20, window_frames=4, progress=False)
 
@@ -231,6 +236,45 @@ def test_a_file_from_elsewhere_becomes_a_recording(tmp_path: Path) -> None:
             assert dataset.complete
     with open_dataset(tmp_path / "x.ome.zarr") as dataset:
         assert dataset.shapes[1][-2:] == (16, 24)
+
+
+def a_set_from_elsewhere(folder: Path, pixels: np.ndarray) -> list[Path]:
+    """Write an OME-TIFF of one file a channel, each with the XML of them all."""
+    folder.mkdir()
+    files = [folder / f"c{c}.ome.tif" for c in range(len(pixels))]
+    data = "".join(
+        f'<TiffData FirstC="{c}" IFD="0" PlaneCount="{pixels.shape[1]}">'
+        f'<UUID FileName="{file.name}">urn:uuid:{uuid.UUID(int=c + 1)}</UUID></TiffData>'
+        for c, file in enumerate(files)
+    )
+    count, times, height, width = pixels.shape
+    channels = "".join(f'<Channel ID="Channel:0:{c}" SamplesPerPixel="1"/>' for c in range(count))
+    for c, file in enumerate(files):
+        xml = (
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{uuid.UUID(int=c + 1)}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            f'DimensionOrder="XYTCZ" Type="uint16" SizeX="{width}" SizeY="{height}" '
+            f'SizeC="{count}" SizeT="{times}" SizeZ="1">{channels}{data}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(file, pixels[c], photometric="minisblack", description=xml, metadata=None)
+    return files
+
+
+def test_every_file_of_a_set_from_elsewhere_is_on_record(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4000, (2, 3, 32, 48), dtype="uint16")
+    files = a_set_from_elsewhere(tmp_path / "in", pixels)
+    summary = convert(tmp_path / "in", tmp_path / "out", suffix=".ome.zarr", progress=False)
+    assert [result.output.name for result in summary.results] == ["c0.ome.zarr"]  # one, not two
+    with open_dataset(tmp_path / "out" / "c0.ome.zarr") as dataset:
+        assert np.array_equal(dataset.isel(), pixels)
+    record = orjson.loads((tmp_path / "out" / "c0.ome.zarr.process.json").read_bytes())
+    assert [told["path"] for told in record["inputs"]] == [str(file) for file in files]
+    # a change in the other file is noticed
+    content = bytearray(files[1].read_bytes())
+    content[-1] ^= 1
+    files[1].write_bytes(content)
+    with pytest.raises(BatchError, match="exists, and is not what would be made now"):
+        convert(tmp_path / "in", tmp_path / "out", suffix=".ome.zarr", progress=False)
 
 
 # ---------------------------------------------------------------- the command line

@@ -41,10 +41,13 @@ def dff(
     ``window_frames`` frames around t (fewer at both ends). Where F0 is not above the offset there
     is no ΔF/F, and the cell is empty.
 
-    The running baseline follows Dombeck et al., Neuron 56 (2007) 43, who take a low percentile
-    in a window around each time point; ΔF/F itself is defined as in Jia et al., Nature Protocols 6
-    (2011) 28. Which percentile and window are right depends on the indicator and on how often
-    cells are active: there is no default for what decides the result.
+    A low percentile within some seconds around each time point is the baseline of Dombeck,
+    Khabbaz, Collman, Adelman and Tank, Neuron 56 (2007) 43-57: the 8th within 15 s before and
+    after. Others define F0 otherwise; Jia, Rochefort, Chen and Konnerth, Nature Protocols 6 (2011)
+    28-35, take the minimum of the smoothed trace, which this function does not. Which percentile
+    and window are right depends on the indicator and on how often cells are active: there is no
+    default for what decides the result. The offset is taken off F and F0 alike, so that it is in
+    the denominator only.
 
     Parameters
     ----------
@@ -139,7 +142,10 @@ def _tables(inputs: str | Path | Iterable[str | Path]) -> list[Path]:
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     found: list[Path] = []
     for path in map(Path, given):
-        found += sorted(path.rglob("*_traces.csv")) if path.is_dir() else [path]
+        inside = sorted(path.rglob("*_traces.csv")) if path.is_dir() else [path]
+        if not inside:
+            raise FileNotFoundError(f"{path}: no table of traces there; `trace` writes them.")
+        found += inside
     return found
 
 

@@ -6,6 +6,7 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mda_writers.batch.foreign_sets import files_of_set
 from mda_writers.batch.process_record import RECORD_SUFFIX
 from mda_writers.dataset.opening import find_recording, recordings_in
 from mda_writers.errors import CorruptRecordingError
@@ -61,7 +62,7 @@ def files_of(path: Path) -> list[Path]:
     if main is None:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or recording.")
-        return [path]
+        return files_of_set(path)
     stored = StoredRecording.find(main)
     images = [main.parent / file for i in stored.images.values() for file in i.all_files]
     if main.is_dir():  # an OME-Zarr of several images, as a whole
@@ -113,6 +114,7 @@ def _recordings_below(folder: Path) -> Iterator[Path]:
             yield from [path] if not _is_plain_folder(path) else _recordings_below(path)
         elif split_suffix(path.name)[1].lower() in _OTHERS:
             yield path
+            known.update(files_of_set(path))  # whoever reads one of them reads all
 
 
 def _files_named(recording: Path) -> list[Path]:

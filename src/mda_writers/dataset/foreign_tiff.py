@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.layout import Channel, ImageLayout, Layout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _SEQUENCE = "QI"
@@ -161,8 +163,9 @@ class ForeignTiff(StaticSource):
     def _page(self, number: int, series: Any, slot: int, shape: tuple[int, ...]) -> np.ndarray:
         if not self._paged(number):
             return np.asarray(self._chunked(number, series, shape)[slot])
-        with self._lock:  # tifffile's file has one position for all threads
-            page = series.pages[slot]
+        page = series.pages[slot]
+        # tifffile's file has one position for all threads
+        with self._lock, _opened(page.parent.filehandle):
             end = max(
                 (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)),
                 default=0,
@@ -185,6 +188,19 @@ class ForeignTiff(StaticSource):
             with self._lock:
                 self._maps[number, -1] = series.asarray().reshape(-1, *shape)
         return self._maps[number, -1]
+
+
+@contextmanager
+def _opened(handle: Any) -> Iterator[None]:
+    """Open a file for the block if it is closed, as tifffile leaves the other files of a set."""
+    was_closed = handle.closed
+    if was_closed:
+        handle.open()
+    try:
+        yield
+    finally:
+        if was_closed:
+            handle.close()
 
 
 def _named_axes(series: Any) -> tuple[list[str], list[int]]:
