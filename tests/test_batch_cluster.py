@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 from batch_recordings import recorded
 from mda_writers import convert, open_dataset, verify
-from mda_writers.batch import BatchError
+from mda_writers.batch import BatchError, parts, project, recover_all, trace, verify_all
 from stamps import check_stamp
 
 distributed = pytest.importorskip("distributed")
@@ -113,6 +114,89 @@ def test_a_killed_worker_changes_nothing_about_the_result(cluster: Any, tmp_path
         same_pixels, same_notes = frames_of(tmp_path / "in" / f"{n}.ome.tiff")
         assert np.array_equal(pixels, same_pixels)
         assert notes == same_notes
+
+
+def test_a_cluster_verifies_and_recovers_what_the_threads_would(
+    cluster: Any, tmp_path: Path
+) -> None:
+    for n in range(5):
+        recorded(tmp_path / "in" / f"{n}.ome.tiff")
+    content = bytearray((tmp_path / "in" / "3.ome.tiff").read_bytes())
+    content[4096 + 2048 + 7] ^= 1
+    (tmp_path / "in" / "3.ome.tiff").write_bytes(content)
+    told = []
+    for where in ({"scheduler": cluster.scheduler_address}, {}):
+        with pytest.raises(BatchError) as caught:
+            verify_all(tmp_path / "in", progress=False, **where)
+        told.append([(r.output, r.status, r.reason) for r in caught.value.summary.results])
+    assert told[0] == told[1]
+    assert [status for _, status, _ in told[0]] == ["done", "done", "done", "failed", "done"]
+    summary = recover_all(tmp_path / "in", scheduler=cluster.scheduler_address, progress=False)
+    assert [result.status for result in summary.results] == ["skipped"] * 5
+
+
+WORK: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
+    "convert": (convert, "big.ome.zarr", {"levels": 2}),
+    "project": (project, "big.ome.tiff", {"axes": "t"}),
+    "trace": (trace, "big.csv", {"regions": {"soma": (1, 50, 2, 70)}}),
+    "verify": (verify_all, "big_verify.json", {}),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is not there")
+@pytest.mark.parametrize("work", WORK)
+def test_one_large_recording_is_shared_by_the_workers_and_one_may_die(
+    work: str, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_BYTES", 10 * 256 * 256 * 2)
+    do, name, options = WORK[work]
+    source = recorded(tmp_path / "big.ome.tiff", frames=150, shape=(256, 256))
+    do(source, tmp_path / "whole" / name, workers=1, progress=False, **options)
+    made = tmp_path / "split" / f".{name}.making" / "parts"
+    killed: list[int] = []
+
+    def kill_one_at_work() -> None:
+        """Wait until some of the thirty parts are made, and kill a worker."""
+        with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
+            pids = list(client.run(os.getpid).values())
+            assert len(pids) == 2
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                if len([part for part in made.glob("*") if part.name.isdigit()]) >= 2:
+                    os.kill(pids[0], signal.SIGKILL)
+                    killed.append(len(list(made.glob("*"))))
+                    return
+                time.sleep(0.001)
+
+    killer = threading.Thread(target=kill_one_at_work)
+    with distributed.Client(cluster, set_as_default=False) as client:
+        killer.start()
+        summary = do(source, tmp_path / "split" / name, client=client, progress=False, **options)
+        killer.join()
+    assert [result.status for result in summary.results] == ["done"]
+    assert 2 <= killed[0] < 30
+    assert not list((tmp_path / "split").glob(".*"))
+    one, other = (contents(tmp_path / folder) for folder in ("split", "whole"))
+    assert one.keys() == other.keys()
+    if work == "project":  # an OME-TIFF has a name of its own, by which others link to it
+        pixels = [each.pop(name)[4096 : 4096 + 2 * 256 * 256 * 2] for each in (one, other)]
+        assert pixels[0] == pixels[1]
+    if work == "verify":
+        shown = [orjson.loads(each.pop(name)) for each in (one, other)]
+        assert shown[0] | {"seconds": 0} == shown[1] | {"seconds": 0}
+        assert shown[0]["frames_checked"] == 300
+    differing = {file for file in one if one[file] != other[file]}
+    # what tells when it was done, and how long it took
+    timed = {f"{name}.process.json", f"{name}_recording.json", f"{name}_frame_metadata.json"}
+    assert differing <= timed
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
 
 
 def test_a_scheduler_that_is_not_there_is_told_of(tmp_path: Path) -> None:
