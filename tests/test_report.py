@@ -189,7 +189,7 @@ def test_saturated_pixels_are_counted(tmp_path: Path) -> None:
     assert page.figure("saturated") == "15"
     (table,) = [t for t in page.all("table") if "saturation" in t.all("caption")[0].text]
     cells = [cell.text for cell in table.all("td")]
-    assert cells == ["100", "104", "65535", "65535", "65535", "15 (0.20%)", "5", "10"]
+    assert cells == ["100", "104", "65535", "65535", "65535", "15 (0.20%)", "5 of 10 looked at"]
 
 
 def test_a_12_bit_camera_saturates_at_4095(core: CMMCorePlus, tmp_path: Path) -> None:
@@ -209,6 +209,9 @@ def test_drift_of_the_stages_is_told(tmp_path: Path) -> None:
     page = report_of(own_loop(tmp_path / "exp.ome.tiff", 20))
     drift = [float(page.figure(f"drift_{axis}")) for axis in "xyz"]
     assert drift == [9.5, 0.0, 0.25]
+    plots = [e.attributes.get("aria-label", e.text) for e in page.all("svg")]
+    assert [letter for letter in "xyz" if any(f"stage {letter}" in p for p in plots)] == ["x", "z"]
+    assert "No change at all of stage y." in page.text
 
 
 def test_queue_and_disk_during_the_run_are_plotted(tmp_path: Path) -> None:
@@ -380,6 +383,10 @@ def test_every_format_has_its_page(writer: Any, name: str, tmp_path: Path) -> No
     assert page.with_attribute("data-integrity", "intact")
     assert len(page.all("img")) == 4
     assert "could not be read" not in page.text
+    (files,) = [t for t in page.all("table") if t.text.startswith("Files in")]
+    sizes = {row.all("th")[0].text: row.all("td")[0].text for row in files.all("tr")[1:]}
+    assert "–" not in sizes.values() and "0 bytes" not in sizes.values()
+    assert len(sizes) == 3  # a folder is one with all that is in it
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16", "uint32"])
@@ -402,7 +409,21 @@ def test_colour_has_its_pictures(tmp_path: Path) -> None:
     assert len(report_of(path).all("img")) == 4
 
 
+def test_single_frames_stand_side_by_side_and_can_be_compared(tmp_path: Path) -> None:
+    writer = BigTiffWriter(tmp_path / "exp.ome.tiff")
+    writer.begin(32, 24, sizes={"p": 3, "c": 2}, channels=["A", "B"])
+    for n in range(6):
+        writer.add_frame(np.full((24, 32), 10 * n, np.uint8))
+    writer.finish()
+    page = report_of(tmp_path / "exp.ome.tiff")
+    (row,) = [e for e in page.all("div") if e.attributes.get("class") == "thumbs"]
+    captions = [figure.all("figcaption")[0].text for figure in row.all("figure")]
+    contrast = {"A": "0 – 40", "B": "10 – 50"}  # of all frames of that channel
+    assert captions == [f"p{p} · {c}{contrast[c]}" for p in range(3) for c in "AB"]
+
+
 def test_one_frame_is_enough_for_a_page(tmp_path: Path) -> None:
     page = report_of(own_loop(tmp_path / "exp.ome.tiff", 1))
     assert page.figure("frames_written") == "1"
+    assert len(page.all("img")) == 1
     assert "not enough frames" in page.text

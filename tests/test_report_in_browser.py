@@ -127,6 +127,14 @@ def test_markup_in_names_is_shown_and_not_run(shown: Any) -> None:
     assert NAUGHTY in shown.find_element("tag name", "main").text
 
 
+def test_no_table_needs_a_scroll_bar_on_a_large_screen(shown: Any) -> None:
+    wide = shown.execute_script(
+        "return [...document.querySelectorAll('.scroll')]"
+        ".filter(t => t.scrollWidth > t.clientWidth).map(t => t.getAttribute('aria-label'))"
+    )
+    assert wide == []
+
+
 @pytest.mark.parametrize("width", [360, 412, 768, 1100])
 def test_nothing_sticks_out_of_a_narrow_screen(width: int, browser: Any, page: Path) -> None:
     emulate(browser, width)

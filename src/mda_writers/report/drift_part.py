@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from mda_writers.report.axis import Axis, time_axis
 from mda_writers.report.drift import Drift, drift_of
-from mda_writers.report.html import Html, el, number
+from mda_writers.report.html import Html, el, join, number
 from mda_writers.report.plot import plot, thinned
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mda_writers.report.facts import Facts
 
 
@@ -31,7 +33,7 @@ def drift_section(facts: Facts, heading: str) -> Html:
     return el(
         "section",
         title,
-        el("div", *(_drift_figure(facts, drift, axis) for axis in drift.axes), class_="pair"),
+        *_changes(facts, drift),
         el(
             "p",
             "Difference from the first frame at the same position, plane and channel, as the "
@@ -39,6 +41,17 @@ def drift_section(facts: Facts, heading: str) -> Html:
             class_="note",
         ),
     )
+
+
+def _changes(facts: Facts, drift: Drift) -> Iterator[Html]:
+    """Return a plot of each axis that moved, and a line about those that did not."""
+    moved = [axis for axis in drift.axes if drift.largest_um(axis)]
+    still = [axis for axis in drift.axes if axis not in moved]
+    if moved:
+        yield el("div", *(_drift_figure(facts, drift, axis) for axis in moved), class_="pair")
+    if still:
+        letters = [number(0.0, "xyz"[axis], data_figure=f"drift_{'xyz'[axis]}") for axis in still]
+        yield el("p", "No change at all of stage ", join(letters, ", "), ".")
 
 
 def _drift_figure(facts: Facts, drift: Drift, axis: int) -> Html:

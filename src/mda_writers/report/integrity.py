@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from mda_writers.recording.reporting import files_of
 from mda_writers.report.facts import RUNNING
 from mda_writers.report.html import Html, el, name, number, table
 from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
+from mda_writers.storage.hashing import files_in
 from mda_writers.storage.space import human_bytes
 
 if TYPE_CHECKING:
@@ -65,9 +68,7 @@ def _verified(result: VerifyResult) -> Html:
 
 def _files(facts: Facts) -> Html:
     main = facts.path
-    paths = [
-        main.parent / file for file in dict.fromkeys(f for i in facts.images for f in i.all_files)
-    ]
+    paths = files_of(main, (file for image in facts.images for file in image.all_files))
     paths += [f(main) for f in (sidecar_path, recording_path, journal_path)]
     existing = [path for path in paths if path.exists()]
     rows = [(name(path.name), _size(path)) for path in existing[:FILES_LISTED]]
@@ -77,7 +78,11 @@ def _files(facts: Facts) -> Html:
 
 
 def _size(path: Path) -> Html:
-    if path.is_dir():
-        return number(None)
-    size = path.stat().st_size
+    size = sum(map(_bytes, files_in(path) if path.is_dir() else [path]))
     return number(size, human_bytes(size))
+
+
+def _bytes(file: Path) -> int:
+    with suppress(FileNotFoundError):  # while a recording goes on, files are replaced
+        return file.stat().st_size
+    return 0

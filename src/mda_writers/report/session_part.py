@@ -80,7 +80,7 @@ def _sentence(session: Session, lines: Sequence[Line]) -> Iterable[object]:
     complete = sum(line.state == "complete" for line in lines)
     count = f"{complete} of {len(lines)} recordings are complete."
     if session.stored is None:
-        return [f"{count} The folder has no manifest of a session."]
+        return [f"{count} This folder is not that of one session."]
     status = session.stored.status
     kind = {"recording": "busy", "finished": "ok"}.get(status, "bad")
     if status == "finished" and not session.stored.complete:
@@ -120,7 +120,7 @@ def _recordings(session: Session, lines: Sequence[Line]) -> Html:
             number(line.frames_written),
             number(line.frames_expected),
             number(line.nbytes, human_bytes(line.nbytes or 0)),
-            "–" if line.seconds is None else duration(line.seconds),
+            number(line.seconds, None if line.seconds is None else duration(line.seconds)),
         )
         for line in lines
     ]

@@ -69,8 +69,7 @@ def _values_table(histograms: dict[str, Histogram]) -> Html:
         "Brightest",
         "Saturated from",
         "Saturated pixels",
-        "Frames with any",
-        "Frames looked at",
+        "In frames",
     )
     return table("Pixel values and saturation", heads, rows)
 
@@ -89,6 +88,5 @@ def _values_row(channel: str, histogram: Histogram) -> tuple[object, ...]:
         number(
             histogram.saturated, f"{histogram.saturated:,} ({share:.2%})", data_figure="saturated"
         ),
-        number(histogram.frames_saturated),
-        number(histogram.frames),
+        f"{histogram.frames_saturated:,} of {histogram.frames:,} looked at",
     )
