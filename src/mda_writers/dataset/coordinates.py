@@ -27,7 +27,7 @@ ALIASES = {
     "column": "col",
 }
 
-_ORDER = ("p", "g", "cam")
+_ORDER = ("p", "g", "row", "col", "cam")
 _LISTED = 20
 
 
@@ -65,6 +65,8 @@ class Coordinates:
         self._outer = _outer_axes(self.images)
         self._by_outer = self._table()
         self._by_key = {image.key: image for image in self.images}
+        # the first image of an index, should there be several
+        self._by_index = {frozenset(i.index.items()): i for i in reversed(self.images)}
 
     # ------------------------------------------------------------ what there is
 
@@ -177,14 +179,14 @@ class Coordinates:
             If there is no such axis.
         """
         short = {ALIASES.get(axis, axis): value for axis, value in coords.items()}
-        for axis in short:
-            if self.images and axis not in self._known_axes:
-                raise CoordinateError(
-                    f"There is no axis {axis!r}; there is {', '.join(self._known_axes) or 'none'}."
-                )
-        if "row" in short or "col" in short:
-            return self._tile(short)
-        return short
+        if self.images and not short.keys() <= self._known_axes.keys():
+            unknown = next(axis for axis in short if axis not in self._known_axes)
+            raise CoordinateError(
+                f"There is no axis {unknown!r}; there is {', '.join(self._known_axes) or 'none'}."
+            )
+        if "row" in self._outer or "col" in self._outer:
+            return short
+        return self._tile(short) if "row" in short or "col" in short else short
 
     # ------------------------------------------------------------ images
 
@@ -215,9 +217,9 @@ class Coordinates:
         if not self.images:
             raise MissingFrameError("There are no frames yet.")
         chosen = {axis: self.index(axis, given[axis]) for axis in self._outer if axis in given}
-        for image in self.images:
-            if image.index == chosen:
-                return image
+        named = self._by_index.get(frozenset(chosen.items()))
+        if named is not None:
+            return named
         found = [
             (outer, image)
             for outer, image in self._by_outer.items()
@@ -239,11 +241,11 @@ class Coordinates:
         return ", ".join(names) + " …" * (len(self.images) > _LISTED)
 
     @cached_property
-    def _known_axes(self) -> list[str]:
+    def _known_axes(self) -> dict[str, None]:
         extra = ["cam"] * any(cameras_of(image) > 1 for image in self.images)
         tiles = ["row", "col"] * (len(self.images) > 1 and bool({"p", "g"} & {*self._outer}))
         inner = [axis for axis in AXES if self.images]
-        return list(dict.fromkeys([*self._outer, *inner, *extra, *tiles]))
+        return dict.fromkeys([*self._outer, *inner, *extra, *tiles])
 
     def _tile(self, given: dict[str, Any]) -> dict[str, Any]:
         """Replace row and col by the index that the tile has along g (or p)."""

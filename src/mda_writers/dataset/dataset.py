@@ -178,7 +178,8 @@ class Dataset:
         source, coordinates = self._at(self._level(level))
         image, place = self._find(coords, source, coordinates)
         slot = source.slots(image.key)[place]
-        return np.array(read_level(source, image, np.array([slot]), level)[0])
+        frame: np.ndarray = read_level(source, image, np.array([slot]), level)[0]
+        return frame if frame.flags.writeable else frame.copy()
 
     def read_metadata(self, **coords: Any) -> dict[str, Any]:
         """Return what is known about one frame: its ``FrameMetaV1``, and ``mda_writers``.
@@ -400,6 +401,6 @@ class Dataset:
         return as_dask(grid, len(grid.frame_shape)), kept
 
     def _level(self, level: int) -> int:
-        if not 0 <= level < self.levels:
+        if level != 0 and not 0 <= level < self.levels:
             raise CoordinateError(f"There is no level {level}; there are 0 to {self.levels - 1}.")
         return level

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mda_writers.dataset.dataset import Dataset
-from mda_writers.dataset.recording_source import RecordingSource, open_book
+from mda_writers.dataset.recording_source import RecordingSource
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.names import split_suffix
+from mda_writers.recording.stored import StoredRecording
 from mda_writers.sinks.journal import JOURNAL_SUFFIX
 from mda_writers.sinks.sidecar import (
     RECORDING_SUFFIX,
@@ -124,12 +125,12 @@ def _siblings(path: Path) -> list[Path]:
 
 
 def _files_of(recording: Path) -> set[str]:
-    images = open_book(recording).contents.layout.images
+    images = StoredRecording.find(recording).images.values()
     return {file for image in images for file in image.all_files}
 
 
 def _folder(path: Path) -> FrameSource:
-    if (path / "NDTiff.index").exists():
+    if any((path / name / "NDTiff.index").exists() for name in (".", "Full resolution")):
         from mda_writers.dataset.ndtiff_source import NDTiffSource
 
         return NDTiffSource(path)

@@ -62,7 +62,7 @@ class PixelSource(Protocol):
     def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
         """Return the frames of some slots (one dimension), ``(n, y, x)`` or ``(n, y, x, 3)``.
 
-        The result may be a view of a file that nobody may write to.
+        The result is an array of the caller's own, or a view of a file that cannot be written to.
         """
 
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:

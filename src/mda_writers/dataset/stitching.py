@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mda_writers.dataset.sources import PixelSource
     from mda_writers.model.layout import ImageLayout
 
-TILE_AXES = ("p", "g")
+TILE_AXES = ("p", "g", "row", "col")
 
 
 class Mosaic:
@@ -32,7 +32,7 @@ class Mosaic:
     Parameters
     ----------
     source, coordinates, axes, fixed, fill_value, level
-        As for `FrameGrid`; ``p`` and ``g`` among `axes` are laid out.
+        As for `FrameGrid`; those among `axes` that are in `TILE_AXES` are laid out.
     pixel_size_um : float or None
         At full resolution.
 
@@ -55,7 +55,7 @@ class Mosaic:
         laid_out = {axis: list(axes[axis]) for axis in TILE_AXES if axis in axes}
         rest = {axis: values for axis, values in axes.items() if axis not in laid_out}
         if not laid_out:
-            raise CoordinateError("stitched: there is no axis p or g to lay out here.")
+            raise CoordinateError("stitched: there is no axis p, g, row or col to lay out here.")
         self._fill = fill_value
         self._tiles: list[FrameGrid] = []
         images: list[ImageLayout] = []
