@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,17 @@ import pytest
 import useq
 
 from engine import StampedEngine
-from mda_writers import BigTiffWriter, CV2Writer, WriteError, codecs, record, verify
+from mda_writers import (
+    BigTiffWriter,
+    CV2Writer,
+    WriteError,
+    codecs,
+    open_dataset,
+    record,
+    recover,
+    verify,
+)
+from mda_writers.batch.inputs import files_of
 from mda_writers.errors import CorruptRecordingError, FrameError
 from mda_writers.formats import video_finish, video_probe
 from mda_writers.formats.video_codecs import CODECS
@@ -365,6 +376,28 @@ def test_files_are_named_by_position_channel_and_camera(core: Any, tmp_path: Pat
     again.begin(8, 8, False, dtype="uint8")
     assert not list(tmp_path.glob("*.mp4"))
     again.finish()
+
+
+def test_an_interrupted_recording_is_found_by_any_of_its_videos(tmp_path: Path) -> None:
+    writer = CV2Writer(tmp_path / "live" / "exp.mp4")
+    writer.begin(32, 32, sizes={"t": 5, "c": 2}, channels=["DAPI", "FITC"])
+    for n in range(6):
+        writer.add_frame(np.full((32, 32), 20 * n, np.uint8))
+    writer.isel(t=0)  # returns when all of them are in their files
+    with open_dataset(tmp_path / "live" / "exp_FITC.mp4") as live:
+        assert (live.path.name, live.complete) == ("exp.mp4", False)
+        assert live.channels == ["DAPI", "FITC"]
+    torn = shutil.copytree(tmp_path / "live", tmp_path / "torn")
+    writer.finish()
+    with open_dataset(torn / "exp_DAPI.mp4") as dataset:
+        assert abs(dataset.read_image(t=2, c="FITC").mean() - 100) < 3
+    assert verify(torn / "exp_FITC.mp4", progress=False).intact
+    assert {path.name for path in files_of(torn / "exp_FITC.mp4")} == {
+        path.name for path in torn.iterdir()
+    }
+    assert recover(torn / "exp_FITC.mp4").frames_written == 6
+    with pytest.raises(FileNotFoundError, match="no recording"):
+        recover(torn / "exp_Cy5.mp4")
 
 
 def test_names_that_meet_are_kept_apart(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -63,7 +64,7 @@ class StoredRecording:
         main = main_path(path)
         if not recording_path(main).exists():
             journal = Journal.read(journal_path(main))
-            return cls(main, journal.header, journal.images, None)
+            return cls(main, journal.header, _with_videos(journal), None)
         try:
             header = read_recording(main)
             layout = _LAYOUT.validate_python(header["layout"])
@@ -108,6 +109,16 @@ def main_path(path: Path) -> Path:
         f"{path}: no recording of mda-writers. Beside one there is {path.name}{JOURNAL_SUFFIX}, or "
         f"{path.name}{SIDECAR_SUFFIX} with {path.name}{RECORDING_SUFFIX}."
     )
+
+
+def _with_videos(journal: Journal) -> dict[str, ImageLayout]:
+    """Return the images of a journal; which videos an image is in, only its frames say by now."""
+    if journal.header.get("format") != "video":
+        return journal.images
+    files: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for key, frame in journal.frames():
+        files[key] |= dict.fromkeys(filter(None, [frame["mda_writers"].get("file")]))
+    return {key: replace(image, files=tuple(files[key])) for key, image in journal.images.items()}
 
 
 def _is_recording(path: Path) -> bool:
