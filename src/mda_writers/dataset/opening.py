@@ -10,7 +10,6 @@ from mda_writers.dataset.recording_source import RecordingSource
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.names import split_suffix
 from mda_writers.recording.stored import StoredRecording
-from mda_writers.recording.stored import StoredRecording
 from mda_writers.sinks.journal import JOURNAL_SUFFIX
 from mda_writers.sinks.sidecar import (
     RECORDING_SUFFIX,
