@@ -78,6 +78,34 @@ def test_the_manifest_itself_can_be_given(core: CMMCorePlus, tmp_path: Path) -> 
     assert write_report_page(folder / "manifest.json") == folder / "report.html"
 
 
+def test_sessions_that_share_a_folder_have_pages_of_their_own(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    folder = session(core, tmp_path)
+    assert session(core, tmp_path) == folder
+    recorded(folder / "of_nobody.ome.tiff")
+    for name, run in (("manifest.json", ""), ("manifest-2.json", "_run-02")):
+        found = open_session(folder / name)
+        assert [path.name.split("_task-")[-1] for path in found.recordings] == [
+            f"-i-rest--i-{run}_meso.ome.tiff",
+            f"-i-rest--i-{run}_pupil.ome.tiff",
+            "of_nobody.ome.tiff",
+        ]
+        assert list(found.devices.values()) == ["meso", "pupil"]
+    assert open_session(folder).problems[0].endswith("about every recording in the folder.")
+    assert len(open_session(folder).recordings) == 5
+
+
+def test_a_recording_that_goes_on_is_known_by_its_device(tmp_path: Path) -> None:
+    with Acquisition(tmp_path, subject="M1", session=2, task="t") as acquisition:
+        eye = acquisition.writer("eye", ".ome.tiff")
+        eye.begin(16, 16)
+        eye.add_frame(np.ones((16, 16), np.uint8))
+        found = open_session(acquisition.folder)
+        assert found.devices == {eye.path: "eye"}
+        assert found.recordings == [eye.path]
+
+
 def test_a_recording_that_the_manifest_names_and_that_is_gone_is_told(
     core: CMMCorePlus, tmp_path: Path
 ) -> None:

@@ -86,16 +86,20 @@ class StoredAcquisition:
         recordings = self.recordings(device)
         if not -len(recordings) <= number < len(recordings):
             raise IndexError(f"{device} has {len(recordings)} recordings, there is no {number}.")
-        return _open_dataset(self._path(recordings[number]))
+        return _open_dataset(self.path_of(recordings[number]))
 
     def datasets(self) -> dict[str, list[Any]]:
         """Return every recording, by device."""
         found = {device: self.recordings(device) for device in self.devices}
         return {
-            device: [_open_dataset(self._path(r)) for r in recordings]
+            device: [_open_dataset(self.path_of(r)) for r in recordings]
             for device, recordings in found.items()
             if recordings
         }
+
+    def path_of(self, recording: Recording) -> Path:
+        """Return the path of a recording, as `open_dataset` takes it."""
+        return self.folder / recording.folder / recording.name
 
     def log(self, device: str) -> Iterator[dict[str, str]]:
         """Return the rows of a device's log, one in memory at a time.
@@ -108,7 +112,7 @@ class StoredAcquisition:
         logs = [p for p in self.manifest.producers if p.kind == "log"]
         for producer in logs:
             if producer.device == device:
-                return read_csv(self._path(producer.recordings[0]))
+                return read_csv(self.path_of(producer.recordings[0]))
         names = ", ".join(p.device for p in logs)
         raise KeyError(f"{device}; there are logs of {names or 'no device'}.")
 
@@ -142,9 +146,6 @@ class StoredAcquisition:
                 continue  # no locks here, or nothing that we may open
         return is_alive(self.manifest.process)
 
-    def _path(self, recording: Recording) -> Path:
-        return self.folder / recording.folder / recording.name
-
 
 def find_manifest(path: Path) -> Path:
     """Return the manifest at `path`, or the only one in the folder `path`.
@@ -159,13 +160,18 @@ def find_manifest(path: Path) -> Path:
     path = path.expanduser().absolute()
     if not path.is_dir():
         return path
-    found = sorted(file for file in path.glob("*manifest*.json") if not file.name.startswith("."))
+    found = manifests_in(path)
     if not found:
         raise FileNotFoundError(f"{path}: no manifest.json. Give the folder of a session.")
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
         raise ValueError(f"{path}: several sessions, {names}. Give the path of one of them.")
     return found[0]
+
+
+def manifests_in(folder: Path) -> list[Path]:
+    """Return the manifests in a folder: several sessions may share one."""
+    return sorted(file for file in folder.glob("*manifest*.json") if not file.name.startswith("."))
 
 
 def _open_dataset(path: Path) -> Any:

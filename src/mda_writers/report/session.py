@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mda_writers.acquisition.stored import StoredAcquisition, find_manifest
+from mda_writers.acquisition.stored import StoredAcquisition, find_manifest, manifests_in
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.recording.stored import main_path
 from mda_writers.sinks.journal import JOURNAL_SUFFIX
 from mda_writers.sinks.sidecar import RECORDING_SUFFIX
-
-if TYPE_CHECKING:
-    from mda_writers.acquisition.manifest import Recording
 
 MOST_RECORDINGS = 200
 """Recordings on one page; a page about more says so."""
@@ -61,12 +58,14 @@ def open_session(path: Path) -> Session:
     problems: list[str] = []
     if not path.is_dir() and path.suffix != ".json":
         raise _nothing_at(path)
-    folder = path if path.is_dir() else path.parent
+    folder = (path if path.is_dir() else path.parent).absolute()
     stored = _stored(path, problems)
     session = Session(folder, stored, [], problems=problems)
     if stored is not None:
         _take_devices(stored, session)
-    found = list(dict.fromkeys([*session.devices, *_recordings_below(folder)]))
+    others = _of_other_sessions(stored) if stored is not None else set()
+    below = (path for path in _recordings_below(folder) if path not in others)
+    found = list(dict.fromkeys([*session.devices, *below]))
     if stored is None and not found:
         raise _nothing_at(path)
     session.recordings.extend(found[:MOST_RECORDINGS])
@@ -99,25 +98,31 @@ def _stored(path: Path, problems: list[str]) -> StoredAcquisition | None:
 
 def _take_devices(stored: StoredAcquisition, session: Session) -> None:
     for producer in stored.manifest.producers:
-        if producer.kind != "frames":
-            continue
-        for recording in producer.recordings:
-            main = _main(session.folder, recording)
-            if main is not None:
+        for recording in producer.recordings if producer.kind == "frames" else ():
+            main = stored.path_of(recording)
+            if _is_there(main):
                 session.devices[main] = producer.device
             elif recording.files:
                 session.lost.append((producer.device, recording.files[0].path))
 
 
-def _main(folder: Path, recording: Recording) -> Path | None:
-    for entry in recording.files:
-        # `recover` may have put the sidecar in the journal's place since
-        file = folder / entry.path.removesuffix(JOURNAL_SUFFIX)
-        try:
-            return main_path(file)
-        except FileNotFoundError:
+def _is_there(main: Path) -> bool:
+    try:
+        return main_path(main) == main
+    except FileNotFoundError:
+        return False
+
+
+def _of_other_sessions(stored: StoredAcquisition) -> set[Path]:
+    """Return the recordings that the manifests of other sessions in the same folder name."""
+    found: set[Path] = set()
+    for file in manifests_in(stored.folder):
+        if file == stored.path:
             continue
-    return None
+        with suppress(OSError, CorruptRecordingError):
+            other = StoredAcquisition(file)
+            found.update(other.path_of(r) for p in other.manifest.producers for r in p.recordings)
+    return found
 
 
 def _recordings_below(folder: Path) -> list[Path]:
