@@ -92,6 +92,7 @@ def test_sessions_that_share_a_folder_have_pages_of_their_own(
             "of_nobody.ome.tiff",
         ]
         assert list(found.devices.values()) == ["meso", "pupil"]
+    assert write_report_page(folder / "manifest-2.json") == folder / "report-2.html"
     assert open_session(folder).problems[0].endswith("about every recording in the folder.")
     assert len(open_session(folder).recordings) == 5
 

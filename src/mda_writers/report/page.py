@@ -43,7 +43,8 @@ def write_report_page(
         A recording, any of its files, or a folder.
     output : path-like, optional
         The page; by default ``<name>_report.html`` beside the recording, or ``report.html`` in
-        the folder. An older page of that name is replaced.
+        the folder (``report-2.html`` for ``manifest-2.json``). An older page of that name is
+        replaced.
     verify : bool, optional
         Whether to read every frame back and compare it with its checksum; by default only where
         that takes less than about a second.
@@ -95,7 +96,9 @@ def _write_session(session: Session, output: str | Path | None, verify: bool | N
         line, part = _session_recording(session, recording, f"recording-{n}", verify)
         lines.append(line)
         parts.append(part)
-    target = _target(output, session.folder / "report.html")
+    manifest = session.stored.path.name if session.stored else "manifest.json"
+    own = manifest.replace("manifest", "report").removesuffix(".json") + ".html"
+    target = _target(output, session.folder / own)
     content = page(session.folder.name, session_part(session, lines), *parts)
     replace_bytes(target, content.encode())
     return target
