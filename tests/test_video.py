@@ -6,7 +6,7 @@ import logging
 import shutil
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import cv2
@@ -33,6 +33,9 @@ from mda_writers.formats.video_codecs import CODECS
 from mda_writers.formats.video_pool import OPEN_ENCODERS
 from mda_writers.formats.video_read import VideoReader
 from promises.video_kinds import decode_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -92,16 +95,49 @@ def test_what_codecs_lists_is_what_can_be_written_and_read(
     video.release()
 
 
-def test_default_plays_in_browsers(tmp_path: Path) -> None:
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Return kind and content of every box in an MP4, or in another box."""
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        yield data[4:8], data[8:size]
+        data = data[size:]
+
+
+def inner(data: bytes, *kinds: bytes) -> bytes:
+    """Return the content of a box in a box in a box."""
+    for kind in kinds:
+        data = dict(boxes(data))[kind]
+    return data
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 63)], ids=["even", "odd"])
+def test_default_has_the_structure_that_quicktime_and_browsers_want(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
     path = tmp_path / "film.mp4"
-    recorded(path, [ramp(t) for t in range(10)])
+    recorded(path, [ramp(0, size)] * 40)
     with av.open(str(path), "r") as file:
         context = file.streams.video[0].codec_context
         assert (context.name, context.codec_tag, context.pix_fmt) == ("h264", "avc1", "yuv420p")
-    data = path.read_bytes()
+        assert context.profile in ("Constrained Baseline", "Baseline", "Main", "High")
+        assert (context.height % 2, context.width % 2) == (0, 0)
+    top = list(boxes(path.read_bytes()))
+    kinds = [kind for kind, _ in top]
     # the index comes first, and nothing is left of the fragments
-    assert data.index(b"moov") < data.index(b"mdat")
-    assert b"moof" not in data
+    assert kinds[0] == b"ftyp" and kinds.index(b"moov") < kinds.index(b"mdat")
+    assert not {b"moof", b"mfra", b"sidx"} & set(kinds)
+    brands = dict(top)[b"ftyp"]
+    assert brands[:4] == b"isom"
+    assert {b"avc1", b"mp41"} <= {brands[n : n + 4] for n in range(8, len(brands), 4)}
+    movie = dict(top)[b"moov"]
+    assert b"mvex" not in dict(boxes(movie))
+    table = inner(movie, b"trak", b"mdia", b"minf", b"stbl")
+    ((kind, entry),) = boxes(inner(table, b"stsd")[8:])
+    assert kind == b"avc1"
+    assert {b"avcC", b"colr"} <= {name for name, _ in boxes(entry[78:])}
+    assert int.from_bytes(inner(table, b"stsz")[8:12], "big") == 40
+    # frames that can be sought to at once
+    assert int.from_bytes(inner(table, b"stss")[4:8], "big") == 2
 
 
 @pytest.mark.parametrize("name", ["h264", "avc1", "X264"])
