@@ -15,6 +15,7 @@ import tifffile
 from batch_recordings import recorded
 from mda_writers import BigTiffWriter, convert, open_dataset, record, verify
 from mda_writers.batch import BatchError, job, parts, project, trace, verify_all
+from mda_writers.batch.conversion import Convert
 from mda_writers.batch.placing import WorkFolder
 from mda_writers.batch.projection import Project
 from plans import PLANS, Plan, engine_for
@@ -38,8 +39,9 @@ SPLIT_PLANS = {
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a part be ten frames of 32 × 32, instead of gigabytes."""
+    """Let a part be ten frames of 32 × 32, instead of gigabytes; and threads be a cluster."""
     monkeypatch.setattr(parts, "PART_BYTES", 10 * 2048)
+    monkeypatch.setattr(Convert, "busy_alone", False)
 
 
 def several_positions(path: Path, frames: int = 9) -> Path:
@@ -261,6 +263,16 @@ def test_an_ome_zarr_made_of_parts_is_the_one_that_is_made_as_a_whole(
     assert_same_recording(split, whole)
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_one_machine_converts_as_a_whole(
+    counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Convert, "busy_alone", True)
+    source = several_positions(tmp_path / "a.ome.tiff")
+    convert(source, tmp_path / "b.ome.zarr", workers=2, progress=False)
+    assert counted == []
+
+
 @pytest.mark.usefixtures("small_parts", "no_thread_left")
 def test_a_file_from_elsewhere_is_converted_in_parts(counted: list[str], tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 4000, (15, 2, 32, 32), dtype="uint16")
@@ -291,6 +303,7 @@ def test_every_kind_of_plan_is_converted_in_parts(
         frame_bytes = dataset.nbytes // int(np.prod(dataset.shape[: len(dataset.axes)]))
     monkeypatch.setattr(parts, "PART_BYTES", 2 * frame_bytes)
     monkeypatch.setattr(job, "are_worth_it", lambda nbytes: True)
+    monkeypatch.setattr(Convert, "busy_alone", False)
     split, whole = in_parts_and_whole(convert, source, "b.ome.zarr", tmp_path, levels=2)
     assert_same_recording(split, whole)
     assert bool(counted) is SPLIT_PLANS[plan.name], len(counted)
@@ -300,6 +313,7 @@ JOINING_AND_KILLED = """
 import os, sys
 from mda_writers import convert
 from mda_writers.batch import parts, zarr_parts
+from mda_writers.batch.conversion import Convert
 
 def dying(function):
     def call(*arguments):
@@ -310,6 +324,7 @@ def dying(function):
 name, where = sys.argv[1].split(".")
 setattr(getattr(zarr_parts, name), where, dying(getattr(getattr(zarr_parts, name), where)))
 parts.PART_BYTES = 10 * 2048
+Convert.busy_alone = False
 convert(sys.argv[2], sys.argv[3], workers=2, levels=2, shards={"t": 4}, progress=False)
 """
 

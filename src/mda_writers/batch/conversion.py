@@ -94,6 +94,7 @@ class Convert(Process):
     """Writes a recording again, in the format of the result's name."""
 
     name: ClassVar[str] = "convert"
+    busy_alone: ClassVar[bool] = True
 
     options: Mapping[str, Any] = field(default_factory=dict)
 

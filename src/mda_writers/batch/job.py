@@ -73,8 +73,10 @@ class Job:
         """Do it, unless it was done before; never raises but for an interrupt."""
         return outcome_of(self.output, lambda: self._run(make_whole))
 
-    def parts(self) -> list[Block]:
+    def parts(self, *, on_cluster: bool) -> list[Block]:
         """Return the parts that are worth the work of several; none if it is done as a whole."""
+        if self.process.busy_alone and not on_cluster:
+            return []
         if not are_worth_it(sum(map(size_of, self._files()))):
             return []
         return self.process.parts(self.inputs, self.output)

@@ -18,9 +18,12 @@ class Process:
     ----------
     name : str
         What it is called in the record beside each result.
+    busy_alone : bool
+        Whether one worker keeps a machine busy: then only a cluster shares a large recording.
     """
 
     name: ClassVar[str]
+    busy_alone: ClassVar[bool] = False
 
     @property
     def parameters(self) -> Mapping[str, Any]:

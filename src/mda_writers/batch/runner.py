@@ -36,7 +36,7 @@ class Task(Protocol):
     def run(self) -> JobResult:
         """Do it as a whole; never raises."""
 
-    def parts(self) -> list[Block]:
+    def parts(self, *, on_cluster: bool) -> list[Block]:
         """Return the parts in which it is done; none if as a whole."""
 
     def run_in_parts(self, parts: Sequence[Block], crew: Crew) -> JobResult:
@@ -72,14 +72,15 @@ def run_jobs(
         If the scheduler cannot be reached.
     """
     workers = workers or min(MOST_WORKERS, os.cpu_count() or 1)
-    alone = workers == 1 and client is None and scheduler is None
+    on_cluster = client is not None or scheduler is not None
+    shared = on_cluster or workers > 1
     results: dict[int, JobResult] = {}
     with bar_for(progress) as bar, crew_of(workers, client, scheduler, bar) as crew:
         bar.expect(len(jobs))
         with ThreadPoolExecutor(LEADERS, thread_name_prefix="mda-writers-leader") as leaders:
             try:
                 futures = {
-                    _begun(job, [] if alone else _parts(job), crew, leaders): number
+                    _begun(job, _parts(job, on_cluster) if shared else [], crew, leaders): number
                     for number, job in enumerate(jobs)
                 }
                 for future in as_completed(futures):
@@ -98,10 +99,10 @@ def run_jobs(
     return summary
 
 
-def _parts(job: Task) -> list[Block]:
+def _parts(job: Task, on_cluster: bool) -> list[Block]:
     """Return the parts of a job; none of one that will fail anyhow, and say why."""
     try:
-        return job.parts()
+        return job.parts(on_cluster=on_cluster)
     except Exception:
         return []
 

@@ -105,7 +105,7 @@ class Verification:
         """Verify it as a whole."""
         return outcome_of(self.output, lambda: _status(verify(self.output, progress=False)))
 
-    def parts(self) -> list[Block]:
+    def parts(self, *, on_cluster: bool) -> list[Block]:
         """Return blocks of frames, if it is worth it."""
         large = are_worth_it(sum(map(size_of, files_of(self.output))))
         return blocks_to_verify(self.output) if large else []

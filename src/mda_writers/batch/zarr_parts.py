@@ -110,13 +110,16 @@ class JoiningWriter(OMEZarrWriter):
 class _OnDemand(LaidOutArray):
     """A laid-out array whose shards are made when the first of their frames comes."""
 
+    _claim = False
+
     def lay_out(self, claim: bool) -> None:
         """Make nothing yet."""
+        self._claim = claim
 
     def put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
         index, _ = self.grid.shard_of(place)
         if index not in self._files:
-            self._files[index] = self.new_shard(index)
+            self._files[index] = self.new_shard(index, claim=self._claim)
         super().put(place, chunks)
 
 
@@ -155,7 +158,8 @@ class _JoinedImage(_PartImage):
                         found[file.relative_to(folder / name)].append(file)
             for relative, files in found.items():
                 if len(files) > 1:
-                    _fill_again(level, files, tuple(map(int, relative.parts[1:-2])))
+                    index = tuple(map(int, relative.parts[1:-2]))
+                    _fill_again(level, files, index, self._pool)
                     continue
                 (level.folder / relative).parent.mkdir(parents=True, exist_ok=True)
                 files[0].replace(level.folder / relative)
@@ -191,7 +195,9 @@ def _chunk_files(level: Path) -> list[Path]:
     ]
 
 
-def _fill_again(level: ZarrArray, files: Sequence[Path], index: tuple[int, ...]) -> None:
+def _fill_again(
+    level: ZarrArray, files: Sequence[Path], index: tuple[int, ...], pool: OrderedPool
+) -> None:
     """Fill a shard with the chunks of several, which are left as they are."""
     shard = level.new_shard(index)
     chunks = level.grid.planes_a_shard * level.grid.tiles_a_plane
@@ -202,7 +208,9 @@ def _fill_again(level: ZarrArray, files: Sequence[Path], index: tuple[int, ...])
                 for number in _as_they_lie(entries):
                     offset, nbytes = map(int, entries[number])
                     stream.seek(offset)
-                    _add(shard, number, stream.read(nbytes), isinstance(level, LaidOutArray))
+                    chunk = np.frombuffer(stream.read(nbytes), np.uint8)
+                    pool.write(shard.file, _place_in(shard, number, chunk.nbytes), chunk)
+        pool.drain()
         shard.publish()
     finally:
         shard.close()
@@ -214,8 +222,10 @@ def _as_they_lie(entries: np.ndarray) -> list[int]:
     return [int(n) for n in there[np.argsort(entries[there, 0], kind="stable")]]
 
 
-def _add(shard: Shard, number: int, chunk: bytes, is_laid_out: bool) -> None:
-    offset = shard.offset(number) if is_laid_out else shard.append(len(chunk))
-    shard.file.patch(offset, chunk)
-    if not is_laid_out:
-        shard.note(number, offset, len(chunk))
+def _place_in(shard: Shard, number: int, nbytes: int) -> int:
+    """Return where a chunk goes: where its place is, or behind those before it."""
+    offset = shard.offset(number)
+    if offset < 0:
+        offset = shard.append(nbytes)
+        shard.note(number, offset, nbytes)
+    return offset
