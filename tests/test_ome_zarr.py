@@ -245,14 +245,24 @@ def test_auto_levels_end_at_256_pixels(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- files
 
 
-def test_ten_thousand_large_frames_make_hundreds_of_files(tmp_path: Path) -> None:
-    from mda_writers.formats.zarr_grid import grid_of, plane_sizes
-    from mda_writers.model.layout import ImageLayout
-
-    for sizes in ({"t": 10_000}, {"t": 100, "c": 4, "z": 25}, {"z": 25, "t": 400}):
-        image = ImageLayout("p", "p", {}, sizes, (2048, 2048), "uint16")
-        grid = grid_of(image, (2048, 2048), {}, {}, sharded=True)
-        assert 100 < len(list(grid.shards(plane_sizes(image, grid)))) < 400
+@pytest.mark.parametrize("options", [{}, {"levels": 3}, {"levels": 3, "z_factor": 2}], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [{"t": 10_000}, {"t": 100, "c": 4, "z": 25}, {"z": 25, "t": 400}], ids=str
+)
+def test_ten_thousand_large_frames_make_hundreds_of_files(
+    sizes: dict[str, int], options: dict[str, Any], tmp_path: Path
+) -> None:
+    # laid out as a whole, but with holes instead of 84 GB: no frame is known to be kept
+    writer = OMEZarrWriter(
+        tmp_path / "exp.ome.zarr", save_frame=lambda event, metadata: False, **options
+    )
+    writer.begin(2048, 2048, is_color=False, dtype="uint16", sizes=sizes)
+    files = [file for file in (tmp_path / "exp.ome.zarr").rglob("*") if file.is_file()]
+    full = [file for file in files if file.relative_to(tmp_path).parts[1] == "0"]
+    assert sum(file.stat().st_size for file in full) >= 10_000 * 2048 * 2048 * 2
+    assert 100 < len(files) < 400
+    writer.add_frame(np.zeros((2048, 2048), np.uint16))
+    writer.finish()
 
 
 def test_compressed_recording_takes_only_the_room_it_needs(tmp_path: Path) -> None:

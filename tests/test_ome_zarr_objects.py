@@ -302,6 +302,11 @@ def test_levels_that_are_smaller_in_z_are_put_into_a_bucket(
         }
 
 
+def test_shards_in_an_object_store_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="object stores have none"):
+        OMEZarrWriter("s3://bucket/exp.ome.zarr", shards={"t": 4})
+
+
 def test_storage_options_need_a_url(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="s3://bucket"):
         OMEZarrWriter(tmp_path / "exp.ome.zarr", storage_options={"key": "x"})

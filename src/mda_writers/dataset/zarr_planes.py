@@ -10,7 +10,7 @@ from mda_writers.dataset.shard_maps import ShardMaps, can_map
 from mda_writers.dataset.zarr_read import read_box
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.zarr_final import levels_of
-from mda_writers.formats.zarr_image import open_level, plane_places, read_frame
+from mda_writers.formats.zarr_frames import open_level, plane_places, read_frame
 
 if TYPE_CHECKING:
     from pathlib import Path

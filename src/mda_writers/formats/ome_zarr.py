@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from contextlib import suppress
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,13 +28,14 @@ from mda_writers.formats.ngff import (
     wells_of,
 )
 from mda_writers.formats.open_slabs import OpenSlabs
-from mda_writers.formats.pyramid import auto_levels, level_depths, level_sizes, z_steps
+from mda_writers.formats.pyramid import z_steps
 from mda_writers.formats.series_xml import series_xml
+from mda_writers.formats.taken_planes import TakenPlanes
 from mda_writers.formats.tiff_ending import final_sizes
 from mda_writers.formats.zarr_final import damage, finish_levels, levels_of
-from mda_writers.formats.zarr_image import ZarrImage, open_level, read_frame
+from mda_writers.formats.zarr_frames import open_level, read_frame
+from mda_writers.formats.zarr_image import ZarrImage
 from mda_writers.formats.zarr_options import ZarrOptions
-from mda_writers.formats.zarr_planes import Planes
 from mda_writers.formats.zarr_smaller import complete_levels
 from mda_writers.formats.zarr_store import is_group, sync_metadata, write_file, write_group
 from mda_writers.storage.ordered_pool import OrderedPool
@@ -73,13 +75,8 @@ class OmeZarrFormat(Format):
 
     def disk_bytes(self, image: ImageLayout) -> int:
         """Return the bytes that an image takes with all of its levels."""
-        yx = (image.frame_shape[0], image.frame_shape[1])
-        levels = self._options.levels
-        sizes = level_sizes(yx, levels if isinstance(levels, int) else auto_levels(yx))
-        planes = image.sizes.get("z", 1)
-        depths = level_depths(planes, self._options.z_factor, len(sizes))
-        pixels = sum(z * y * x for z, (y, x) in zip(depths, sizes, strict=True))
-        return image.nbytes * pixels // (planes * yx[0] * yx[1])
+        pixels = [prod(shape) for shape in self._options.level_shapes(image)]
+        return image.nbytes * sum(pixels) // pixels[0]
 
     @classmethod
     def of_header(cls, header: Mapping[str, Any]) -> OmeZarrFormat:
@@ -113,7 +110,7 @@ class OmeZarrFormat(Format):
         windows: dict[str, Window] = {}
         for image in ours:
             group = folder / image.file
-            taken = Planes.of(image, [plane.place for plane in planes[image.key]])
+            taken = TakenPlanes.of(image, [plane.place for plane in planes[image.key]])
             levels = self._levels_of(group)
             steps = z_steps(image.sizes.get("z", 1), self._options.z_factor, len(levels))
             if self._options.z_factor > 1 and "z" in image.sizes:
@@ -152,7 +149,7 @@ class OmeZarrFormat(Format):
     def _levels_of(self, group: Any) -> list[str]:
         return levels_of(group)
 
-    def _finish_levels(self, group: Any, image: ImageLayout, planes: Planes) -> None:
+    def _finish_levels(self, group: Any, image: ImageLayout, planes: TakenPlanes) -> None:
         finish_levels(group, planes, self._zarr, self._options.z_factor)
 
     def _describe_folders(self, folder: Any, layout: Layout) -> None:
@@ -194,7 +191,7 @@ def _images_in(group: Path) -> bool:
     return any(child.is_dir() and child.name != "OME" for child in group.iterdir())
 
 
-def _windows(group: Any, level: str, image: ImageLayout, planes: Planes) -> dict[str, Window]:
+def _windows(group: Any, level: str, image: ImageLayout, planes: TakenPlanes) -> dict[str, Window]:
     """Return what to show of each channel, from the plane in the middle of those it has."""
     labels = channel_labels(image)
     by_channel: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mda_writers.formats.zarr_planes import Planes
+    from mda_writers.formats.taken_planes import TakenPlanes
     from mda_writers.model.layout import ImageLayout
 
 
@@ -30,19 +30,19 @@ def levels_of(group: Path) -> list[str]:
     return sorted(names, key=int)
 
 
-def finish_levels(group: Path, planes: Planes, version: int, z_factor: int) -> None:
+def finish_levels(group: Path, planes: TakenPlanes, version: int, z_factor: int) -> None:
     """Bring all levels of an image into their final form.
 
     Parameters
     ----------
     group : Path
         The image's group.
-    planes : Planes
+    planes : TakenPlanes
         The planes that are on disk, at full resolution.
     version : int
         Zarr's.
     z_factor : int
-        Planes that became one from one level to the next.
+        TakenPlanes that became one from one level to the next.
     """
     for number, name in enumerate(levels_of(group)):
         folder = group / name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,14 @@ import numpy as np
 from mda_writers.errors import FrameError
 from mda_writers.formats.ngff import ZARR_FORMAT, image_attributes
 from mda_writers.formats.open_slabs import ImageSlabs, OpenSlabs
-from mda_writers.formats.pyramid import auto_levels, halve, level_depths, level_sizes, z_steps
+from mda_writers.formats.pyramid import halve, z_steps
 from mda_writers.formats.zarr_array import (
     LaidOutArray,
     ReservedArray,
     UnshardedArray,
     ZarrArray,
 )
+from mda_writers.formats.zarr_frames import open_level, plane_places, read_frame
 from mda_writers.formats.zarr_grid import grid_of, plane_sizes
 from mda_writers.formats.zarr_store import write_group
 from mda_writers.storage.object_path import ObjectPath
@@ -145,17 +146,10 @@ class ZarrImage:
     # ------------------------------------------------------------ helpers
 
     def _make_levels(self) -> list[ZarrArray]:
-        height, width = self.image.frame_shape[:2]
-        sizes = level_sizes((height, width), self._level_count())
-        depths = self._depths()
         return [
-            self._make_level(number, self._at_depth(depth), yx)
-            for number, (yx, depth) in enumerate(zip(sizes, depths, strict=True))
+            self._make_level(number, self._at_depth(planes), (height, width))
+            for number, (planes, height, width) in enumerate(self._options.level_shapes(self.image))
         ]
-
-    def _depths(self) -> list[int]:
-        z_factor = self._options.z_factor
-        return level_depths(self.image.sizes.get("z", 1), z_factor, self._level_count())
 
     def _at_depth(self, planes: int) -> ImageLayout:
         if "z" not in self.image.sizes:
@@ -167,7 +161,8 @@ class ZarrImage:
         z_factor = self._options.z_factor
         if z_factor == 1 or "z" not in self.image.sizes:
             return None
-        return ImageSlabs(slabs, self.image, self._depths(), z_factor)
+        depths = [planes for planes, _, _ in self._options.level_shapes(self.image)]
+        return ImageSlabs(slabs, self.image, depths, z_factor)
 
     def _make_level(self, number: int, image: ImageLayout, yx: tuple[int, int]) -> ZarrArray:
         options = self._options
@@ -193,12 +188,6 @@ class ZarrImage:
             return ZarrArray
         smaller_in_z = number > 0 and self._options.z_factor > 1 and "z" in self.image.sizes
         return ReservedArray if smaller_in_z else LaidOutArray
-
-    def _level_count(self) -> int:
-        levels = self._options.levels
-        if isinstance(levels, int):
-            return levels
-        return auto_levels((self.image.frame_shape[0], self.image.frame_shape[1]))
 
     def _is_sparse(self) -> bool:
         """Whether the plan leaves out so much of the box that claiming it all would be a waste."""
@@ -232,13 +221,13 @@ class ZarrImage:
     ) -> Iterator[tuple[ZarrArray, tuple[int, ...], np.ndarray]]:
         """Return a plane in every level, each with its place; it ends where a slab lacks planes."""
         for number, level in enumerate(self._while_acquiring):
-            if number and self._slabs is None:
-                plane = halve(plane)
-            elif number and self._slabs is not None:
+            if number and self._slabs is not None:
                 smaller = self._slabs.add(number, place, plane)
                 if smaller is None:
                     return
                 place, plane = smaller
+            elif number:
+                plane = halve(plane)
             yield level, place, plane
 
     def _put_all(self, made: list[tuple[ZarrArray, tuple[int, ...], list[np.ndarray]]]) -> None:
@@ -257,7 +246,7 @@ class ZarrImage:
         # of an image that grows nobody knows when one plane will be left
         unknown = image.growing and "z" in image.sizes
         planes = None if unknown else image.sizes.get("z", 1)
-        steps = z_steps(planes, self._options.z_factor, self._level_count())
+        steps = z_steps(planes, self._options.z_factor, len(self._options.level_shapes(image)))
         attributes = image_attributes(self._layout, image, steps, version, {})
         write_group(self.folder, attributes, ZARR_FORMAT[version])
 
@@ -268,39 +257,3 @@ def _check_pixels(image: ImageLayout) -> None:
             f"{image.name}: OME-Zarr cannot hold pixels of type {image.dtype}; it holds booleans, "
             "integers, floats and complex numbers. Convert the frames first."
         )
-
-
-def plane_places(image: ImageLayout, index: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return where the planes of the frame at `index` lie in the image's arrays."""
-    named = dict(zip(image.sizes, index, strict=True))
-    if len(image.frame_shape) == 2:
-        return [tuple(named[axis] for axis in ("t", "c", "z") if axis in named)]
-    samples = image.frame_shape[2]
-    first = named.get("c", 0) * samples
-    each = [{**named, "c": c} for c in range(first, first + samples)]
-    return [tuple(n[axis] for axis in ("t", "c", "z") if axis in n) for n in each]
-
-
-def open_level(folder: Path | ObjectPath, level: int | str = 0) -> Any:
-    """Return one level of an image, as zarr-python opens it."""
-    import zarr
-
-    if isinstance(folder, ObjectPath):
-        return zarr.open_array(folder.store, path=(folder / str(level)).path, mode="r")
-    described = [folder / str(level) / name for name in ("zarr.json", ".zarray")]
-    written = max((file.stat().st_mtime_ns for file in described if file.exists()), default=0)
-    return _opened(folder / str(level), written)
-
-
-@lru_cache(maxsize=16)
-def _opened(folder: Path, written_ns: int) -> Any:
-    """Return an array; opened once for all of its frames, and again when it was described anew."""
-    import zarr
-
-    return zarr.open_array(folder, mode="r")
-
-
-def read_frame(array: Any, image: ImageLayout, index: tuple[int, ...]) -> np.ndarray:
-    """Return the frame at `index` from the image's level 0."""
-    planes = [np.asarray(array[place]) for place in plane_places(image, index)]
-    return planes[0] if len(image.frame_shape) == 2 else np.stack(planes, axis=-1)

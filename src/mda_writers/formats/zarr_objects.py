@@ -14,8 +14,9 @@ import numpy as np
 from mda_writers.formats.ngff import ZARR_FORMAT
 from mda_writers.formats.ome_zarr import OmeZarrFormat
 from mda_writers.formats.zarr_array import ZarrArray
+from mda_writers.formats.zarr_frames import open_level, read_frame
 from mda_writers.formats.zarr_grid import grid_of, plane_sizes
-from mda_writers.formats.zarr_image import ZarrImage, open_level, read_frame
+from mda_writers.formats.zarr_image import ZarrImage
 from mda_writers.formats.zarr_options import ZarrOptions
 from mda_writers.formats.zarr_store import is_array, read_shape, write_shape
 from mda_writers.storage.object_path import ObjectPath
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mda_writers.formats.zarr_planes import Planes
+    from mda_writers.formats.taken_planes import TakenPlanes
     from mda_writers.model.layout import ImageLayout
 
 
@@ -133,7 +134,7 @@ class OmeZarrObjects(OmeZarrFormat):
             names.append(str(len(names)))
         return names
 
-    def _finish_levels(self, group: Any, image: ImageLayout, planes: Planes) -> None:
+    def _finish_levels(self, group: Any, image: ImageLayout, planes: TakenPlanes) -> None:
         for number, name in enumerate(self._levels_of(group)):
             shape = read_shape(group / name, self._zarr)
             final = (*planes.at_level(number, self._options.z_factor).sizes, *shape[-2:])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mda_writers.formats.ngff import ZARR_FORMAT
+from mda_writers.formats.pyramid import auto_levels, level_depths, level_sizes
 from mda_writers.formats.voxel_mean import MOST_PLANES
 from mda_writers.formats.zarr_codecs import Compression
+
+if TYPE_CHECKING:
+    from mda_writers.model.layout import ImageLayout
 
 _CHUNK_AXES = ("y", "x")
 _SHARD_AXES = ("t", "c", "z")
@@ -70,6 +74,14 @@ class ZarrOptions:
             Compression(**compression) if compression else None,
             z_factor=header.get("z_factor", 1),
         )
+
+    def level_shapes(self, image: ImageLayout) -> list[tuple[int, int, int]]:
+        """Return z, y and x of every level of an image."""
+        height, width = image.frame_shape[:2]
+        levels = self.levels if isinstance(self.levels, int) else auto_levels((height, width))
+        depths = level_depths(image.sizes.get("z", 1), self.z_factor, levels)
+        sizes = level_sizes((height, width), levels)
+        return [(z, y, x) for z, (y, x) in zip(depths, sizes, strict=True)]
 
     @property
     def header(self) -> dict[str, Any]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from mda_writers.formats.taken_planes import TakenPlanes
     from mda_writers.formats.zarr_options import ZarrOptions
-    from mda_writers.formats.zarr_planes import Planes
     from mda_writers.formats.zarr_stored import Place, StoredLevel
     from mda_writers.model.layout import ImageLayout
     from mda_writers.storage.object_path import ObjectPath
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def complete_levels(
     folders: Sequence[Path] | Sequence[ObjectPath],
     image: ImageLayout,
-    taken: Planes,
+    taken: TakenPlanes,
     options: ZarrOptions,
 ) -> None:
     """Make all planes of the smaller levels that lack, or were made of other planes.
@@ -45,7 +45,7 @@ def complete_levels(
         The arrays, level 0 first.
     image : ImageLayout
         The image, which has an axis z.
-    taken : Planes
+    taken : TakenPlanes
         The planes of level 0 that are on disk.
     options : ZarrOptions
         How they are stored.

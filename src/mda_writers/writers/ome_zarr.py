@@ -101,6 +101,8 @@ class OMEZarrWriter(MDAWriter):
         self._folder_url, self._name = "", ""
         if "://" in str(store):
             self._folder_url, _, store = str(store).rstrip("/").rpartition("/")
+            if shards:
+                raise ValueError("shards: object stores have none; every chunk is an object.")
         elif self._storage_options:
             raise ValueError("storage_options: only for a URL such as s3://bucket/exp.ome.zarr.")
         super().__init__(store, **options)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Planes:
+class TakenPlanes:
     """Some planes of one level.
 
     Attributes
@@ -34,7 +34,7 @@ class Planes:
     places: np.ndarray
 
     @classmethod
-    def of(cls, image: ImageLayout, places: Sequence[tuple[int, ...]]) -> Planes:
+    def of(cls, image: ImageLayout, places: Sequence[tuple[int, ...]]) -> TakenPlanes:
         """Return the planes of the frames at `places` of an image with its final sizes."""
         found = np.array(places, int).reshape(len(places), len(image.sizes))
         columns = dict(zip(image.sizes, found.T, strict=True))
@@ -51,7 +51,7 @@ class Planes:
             table[:, number] = columns[axis]
         return cls(axes, tuple(sizes[axis] for axis in axes), table)
 
-    def at_level(self, level: int, z_factor: int) -> Planes:
+    def at_level(self, level: int, z_factor: int) -> TakenPlanes:
         """Return the planes of a level that these, of level 0, are part of."""
         if "z" not in self.axes or z_factor == 1 or level == 0:
             return self
@@ -59,4 +59,4 @@ class Planes:
         places = self.places.copy()
         places[:, -1] //= covered
         sizes = (*self.sizes[:-1], -(-self.sizes[-1] // covered))
-        return Planes(self.axes, sizes, np.unique(places, axis=0))
+        return TakenPlanes(self.axes, sizes, np.unique(places, axis=0))
