@@ -19,7 +19,8 @@ from mda_writers.report.pixels import look_at
 from mda_writers.report.plot import COLUMNS, extremes, thinned
 from mda_writers.report.timing import timing_of
 from mda_writers.sinks import load_log
-from mda_writers.sinks.journal import Journal, JournalWriter, header_line
+from mda_writers.sinks.journal import Journal, header_line
+from mda_writers.sinks.line_file import LineFile
 from mda_writers.sinks.load_log import MOST_SAMPLES, LoadLog
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def test_a_page_says_what_it_has_not_looked_at(long_recording: Path) -> None:
 
 def journal_of(path: Path, times: list[float], monkeypatch: pytest.MonkeyPatch) -> Journal:
     """Let frames come at `times`, and return the journal that tells of the load meanwhile."""
-    journal = JournalWriter(path / "exp.tif_frames.jsonl")
+    journal = LineFile(path / "exp.tif_frames.jsonl")
     journal.append(header_line({"layout": {}}))
     log = LoadLog(journal, path, lambda: 5, lambda: 7)
     clock = iter(times)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mda_writers.acquisition.csv_rows import cell, csv_line
 from mda_writers.errors import WriteError
-from mda_writers.sinks.journal import JournalWriter
+from mda_writers.sinks.line_file import LineFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ class DeviceLog:
         self._names: list[str] = []
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = JournalWriter(path)
+        self._file = LineFile(path)
 
     def append(self, payload: Any, device_time: Any, now: Moment) -> None:
         """Write one row.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mda_writers.acquisition.csv_rows import csv_line
 from mda_writers.acquisition.moment import Moment
-from mda_writers.sinks.journal import JournalWriter
+from mda_writers.sinks.line_file import LineFile
 from mda_writers.storage.lock import FileLock
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Notes:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = JournalWriter(path)
+        self._file = LineFile(path)
         self._lock = threading.Lock()
         self._held: FileLock | None = None
         # where the file system has no locks, the manifest's process tells it less surely

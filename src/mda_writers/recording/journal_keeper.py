@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mda_writers.sinks.journal import JournalWriter, header_line
+from mda_writers.sinks.journal import header_line
+from mda_writers.sinks.line_file import LineFile
 from mda_writers.sinks.sidecar import journal_path, sidecar_path
 from mda_writers.storage.failure import explained
 from mda_writers.storage.lock import FileLock
@@ -33,7 +34,7 @@ class JournalKeeper:
         self._lock: FileLock | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.writer = JournalWriter(journal_path(path))
+            self.writer = LineFile(journal_path(path))
         except OSError as error:
             raise explained(error, path) from error
         # nobody shall take the recording for an interrupted one while this process lives; where

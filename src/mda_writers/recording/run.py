@@ -19,7 +19,8 @@ from mda_writers.recording.reporting import Tally, build_report, write_report
 from mda_writers.sinks.disk_guard import DiskGuard
 from mda_writers.sinks.frame_table import FrameTable
 from mda_writers.sinks.load_log import LoadLog
-from mda_writers.sinks.max_projection import ProjectionSink, free_folder
+from mda_writers.sinks.max_projection import ProjectionSink
+from mda_writers.sinks.projection_names import free_folder
 from mda_writers.storage.failure import as_write_error, explained
 from mda_writers.storage.lock import this_process
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from mda_writers.model.report import RecordingReport
     from mda_writers.model.selection import FrameSelection
     from mda_writers.recording.seams import Limits, Seams
-    from mda_writers.sinks.journal import JournalWriter
+    from mda_writers.sinks.line_file import LineFile
 
 
 _INCOMPLETE = "the recording could not be completed"
@@ -243,7 +244,7 @@ class Run:
             **self.header,
         }
 
-    def _connect(self, journal: JournalWriter) -> None:
+    def _connect(self, journal: LineFile) -> None:
         self.pool = self.fmt.new_pool()
         self._table = FrameTable(journal, self.arrays, self.pool, self.limits.sync_ms)
         arrays = ArraySink(

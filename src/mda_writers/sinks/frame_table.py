@@ -12,7 +12,8 @@ import orjson
 import xxhash
 
 from mda_writers.model.encode import frame_metadata_json, to_json
-from mda_writers.sinks.journal import JournalWriter, frame_line, image_line
+from mda_writers.sinks.journal import frame_line, image_line
+from mda_writers.sinks.line_file import LineFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,7 @@ class FrameTable:
 
     Parameters
     ----------
-    journal : JournalWriter
+    journal : LineFile
         Where the lines go.
     arrays : mapping
         Key → array, to ask where in its file a frame lies.
@@ -46,7 +47,7 @@ class FrameTable:
 
     def __init__(
         self,
-        journal: JournalWriter,
+        journal: LineFile,
         arrays: Mapping[str, FrameArray],
         pool: WritePool | None,
         sync_ms: float | None = None,

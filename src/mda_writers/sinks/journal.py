@@ -9,7 +9,6 @@ A file of JSON lines. The first is the header, ``{"recording": {…}}``; then, i
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from mda_writers.model.encode import to_json
 from mda_writers.model.layout import ImageLayout, Layout
 from mda_writers.sinks.load_log import LOAD_START, taken_in
 from mda_writers.sinks.seal import seal_and_close, sealed
-from mda_writers.storage.failure import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,47 +30,6 @@ JOURNAL_SUFFIX = "_frames.jsonl"
 
 _FRAME_START = b'{"key":'
 _FRAME_MIDDLE = b',"frame":'
-
-
-class JournalWriter:
-    """Appends lines to a journal.
-
-    Each call is one system call: a killed process tears no line but the last.
-
-    Parameters
-    ----------
-    path : Path
-        The journal, which must not exist: it is also what reserves a recording's name.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        self._fd = os.open(path, flags, 0o666)
-        self._size = 0
-
-    def append(self, lines: bytes) -> None:
-        """Append whole lines, each with its newline; all of them, or none."""
-        view = memoryview(lines)
-        try:
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except OSError as error:
-            # half a line would swallow the one that is appended next
-            with suppress(OSError):
-                os.ftruncate(self._fd, self._size)
-            raise explained(error, self.path, len(lines)) from error
-        self._size += len(lines)
-
-    def sync(self) -> None:
-        """Return when all lines would survive a power cut."""
-        os.fsync(self._fd)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 def frame_line(key: bytes, metadata: bytes, additions: bytes) -> bytes:

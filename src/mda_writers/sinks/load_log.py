@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mda_writers.model.frame import PlacedFrame
-    from mda_writers.sinks.journal import JournalWriter
+    from mda_writers.sinks.line_file import LineFile
 
 EVERY_S = 0.25
 """Time between two samples at first."""
@@ -33,7 +33,7 @@ class LoadLog:
 
     Parameters
     ----------
-    journal : JournalWriter
+    journal : LineFile
         Where the lines go.
     folder : Path
         Where the recording goes, to ask how much is free there.
@@ -43,7 +43,7 @@ class LoadLog:
 
     def __init__(
         self,
-        journal: JournalWriter,
+        journal: LineFile,
         folder: Path,
         queued_bytes: Callable[[], int],
         written_bytes: Callable[[], int],

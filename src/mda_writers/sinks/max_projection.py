@@ -8,13 +8,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from mda_writers.model.names import safe_name, split_suffix
+from mda_writers.sinks.projection_names import projection_name
 from mda_writers.storage.background import Background
 from mda_writers.storage.failure import explained
 
@@ -238,32 +237,3 @@ class Projections(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._sink._names)
-
-
-def projection_name(image_index: Mapping[str, int], index: Mapping[str, int], axes: str) -> str:
-    """Return the name of a projection: ``P0000_CH00_000000``.
-
-    Position, channel and time point, without those that are projected, and the plane (``Z0003``)
-    where z is not; every further axis that makes images (grid tile, camera) follows the position,
-    as ``G0003``.
-    """
-    parts = [f"P{image_index.get('p', 0):04d}"]
-    parts += [
-        f"{safe_name(axis).upper()}{i:04d}"
-        for axis, i in sorted(image_index.items())
-        if axis != "p"
-    ]
-    if "c" not in axes:
-        parts.append(f"CH{index.get('c', 0):02d}")
-    if "t" not in axes:
-        parts.append(f"{index.get('t', 0):06d}")
-    if "z" not in axes and "z" in index:
-        parts.append(f"Z{index['z']:04d}")
-    return "_".join(parts)
-
-
-def free_folder(path: Path) -> Path:
-    """Return the folder for the projections of the recording at `path`, which does not exist."""
-    stem = split_suffix(path.name)[0]
-    names = (f"{stem}_projections{f'_{n}' if n else ''}" for n in count())
-    return next(path.with_name(n) for n in names if not path.with_name(n).exists())
