@@ -343,6 +343,18 @@ def test_scale_makes_smaller_videos(scale: float, tmp_path: Path) -> None:
     assert video_entry(path)["lossless"] is (scale == 1)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "int8", "int32", "float32"])
+def test_scaled_pixels_are_the_means_of_those_given(dtype: str, tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    pixels = np.random.default_rng(2).integers(0, 120, (40, 60)).astype(dtype)
+    limits = (0, 127)
+    recorded(path, [pixels] * 2, fourcc="FFV1", scale=0.5, contrast_limits=limits)
+    means = pixels.astype(float).reshape(20, 2, 30, 2).mean(axis=(1, 3))
+    for seen in decode_all(path):
+        # half a count where whole numbers are averaged, before or after they are mapped
+        np.testing.assert_allclose(seen.astype(float) * limits[1] / 255, means, atol=1)
+
+
 # ---------------------------------------------------------------- time
 
 

@@ -30,6 +30,10 @@ AUTO_FRAMES = 8
 AUTO_SECONDS = 0.5
 """How long they are waited for, since all that time a crash would lose them."""
 
+_SCALED_AS_GIVEN = ("uint8", "uint16", "int16")
+"""Pixels that are scaled before they are mapped: then there are fewer of them to map. Of the
+others, OpenCV scales some not at all, and one not-a-number would blacken its neighbours."""
+
 _logger = logging.getLogger("mda_writers")
 
 
@@ -145,27 +149,32 @@ class Film:
 
     def _send(self, contrast: Contrast, number: int, pixels: np.ndarray, time_s: float) -> None:
         """Give a frame to the encoders, as they take it."""
-        values = contrast.apply(pixels)
         self._look_for_clipping(pixels, contrast)
         encoders = self._encoders or self._begin(contrast)
         assert self._frames is not None
-        frame = self._frames.make(self._arranged(values))
+        frame = self._frames.make(self._shown(pixels, contrast))
         piece = encoders.encode(frame, self._sent, self._presented(time_s, encoders))
         self._sent += 1
         self._pool.sent(self, number, piece)
 
-    def _arranged(self, values: np.ndarray) -> np.ndarray:
-        """Return `values` in the size of the video, colours as RGB."""
+    def _shown(self, pixels: np.ndarray, contrast: Contrast) -> np.ndarray:
+        """Return what the video holds for `pixels`, in its size, colours as RGB."""
+        if pixels.dtype.name in _SCALED_AS_GIVEN:
+            pixels = self._scaled(pixels)
+        values = self._scaled(contrast.apply(pixels))
         if values.ndim == 3 and self._options.color_order == "BGR":
             values = values[..., ::-1]
-        height, width = self._options.scaled(values.shape)[:2]
-        if (height, width) != values.shape[:2]:
-            import cv2
-
-            values = cv2.resize(
-                np.ascontiguousarray(values), (width, height), interpolation=cv2.INTER_AREA
-            )
         return np.ascontiguousarray(values)
+
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
+        """Return `values` in the size of the video."""
+        height, width = self._options.scaled(self._subject.frame_shape)[:2]
+        if (height, width) == values.shape[:2]:
+            return values
+        import cv2
+
+        given = np.ascontiguousarray(values)
+        return cv2.resize(given, (width, height), interpolation=cv2.INTER_AREA)
 
     def _presented(self, time_s: float, encoders: EncodingThreads) -> Fraction | float:
         """Return when a frame is shown, in seconds from the first."""
