@@ -77,7 +77,7 @@ def _is_group(folder: Path) -> bool:
 
 @pytest.mark.parametrize("plan", VALIDATED, ids=str)
 def test_stores_are_valid_by_yaozarrs(plan: Plan, core: CMMCorePlus, tmp_path: Path) -> None:
-    run(plan, core, tmp_path / "exp.ome.zarr", levels=2)
+    run(plan, core, tmp_path / "exp.ome.zarr", levels=3, z_factor=2)
     yaozarrs.validate_zarr_store(str(tmp_path / "exp.ome.zarr"))
 
 
@@ -85,7 +85,7 @@ def test_stores_are_valid_by_yaozarrs(plan: Plan, core: CMMCorePlus, tmp_path: P
 def test_metadata_of_0_4_are_valid_by_yaozarrs(
     plan: Plan, core: CMMCorePlus, tmp_path: Path
 ) -> None:
-    run(plan, core, tmp_path / "exp.ome.zarr", levels=2, ngff_version="0.4")
+    run(plan, core, tmp_path / "exp.ome.zarr", levels=3, z_factor=2, ngff_version="0.4")
     groups = groups_in(tmp_path / "exp.ome.zarr")
     assert groups
     for group in groups:
@@ -100,7 +100,7 @@ def test_images_and_plates_are_valid_by_ome_zarr_models(
     models = pytest.importorskip("ome_zarr_models")
     for plan in VALIDATED:
         path = tmp_path / plan.name / "exp.ome.zarr"
-        run(plan, core, path, levels=2, ngff_version=version)
+        run(plan, core, path, levels=3, z_factor=2, ngff_version=version)
         for group in groups_in(path):
             if ome(group).keys() & {"multiscales", "plate", "well"}:
                 models.open_ome_zarr(zarr.open_group(group, mode="r"))
