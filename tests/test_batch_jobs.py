@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -266,3 +267,27 @@ def _convert() -> object:
 
 def _killed(*_: object, **__: object) -> None:
     raise _Killed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT does not reach a single child there")
+def test_ctrl_c_leaves_no_half_result_and_the_next_batch_goes_on(tmp_path: Path) -> None:
+    for n in range(6):
+        recorded(tmp_path / "in" / f"{n}.ome.tiff", frames=60, shape=(256, 256))
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "mda_writers", "convert", "in", "-o", "out", "--to", ".ome.zarr"]
+    child = subprocess.Popen([*words, "--workers", "1"], cwd=tmp_path, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not list(out.glob(".*.making/result/*")):
+        time.sleep(0.001)
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode not in (0, 1)
+    assert b"Traceback" not in told
+    made = {path.name for path in out.glob("*.ome.zarr")}
+    assert len(made) < 6
+    assert not list(out.glob(".*"))
+    assert all((out / f"{name}.process.json").exists() for name in made)
+    summary = convert(tmp_path / "in", out, suffix=".ome.zarr", progress=False)
+    skipped = {result.output.name for result in summary.results if result.status == "skipped"}
+    assert skipped == made
+    assert all(verify(result.output, progress=False).ok for result in summary.results)

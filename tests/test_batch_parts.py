@@ -312,7 +312,7 @@ def test_every_kind_of_plan_is_converted_in_parts(
 JOINING_AND_KILLED = """
 import os, sys
 from mda_writers import convert
-from mda_writers.batch import parts, zarr_parts
+from mda_writers.batch import parts, zarr_joining
 from mda_writers.batch.conversion import Convert
 
 def dying(function):
@@ -322,7 +322,7 @@ def dying(function):
     return call
 
 name, where = sys.argv[1].split(".")
-setattr(getattr(zarr_parts, name), where, dying(getattr(getattr(zarr_parts, name), where)))
+setattr(getattr(zarr_joining, name), where, dying(getattr(getattr(zarr_joining, name), where)))
 parts.PART_BYTES = 10 * 2048
 Convert.busy_alone = False
 convert(sys.argv[2], sys.argv[3], workers=2, levels=2, shards={"t": 4}, progress=False)
@@ -339,10 +339,18 @@ def test_a_joining_that_was_killed_is_done_again_without_the_parts(
     command = [sys.executable, "-c", JOINING_AND_KILLED, where, str(source), str(out)]
     assert subprocess.run(command, check=False).returncode == 9
     assert not out.exists()
-    assert len(files_of(WorkFolder(out).result.parent)) > 3
+    half_made = WorkFolder(out).result.parent
+    assert len(files_of(half_made)) > 3
+    shutil.copytree(tmp_path / "out", tmp_path / "lost")
     options: dict[str, Any] = {"levels": 2, "shards": {"t": 4}, "progress": False}
     convert(source, out, workers=2, **options)
     assert counted == []
     convert(source, tmp_path / "whole" / "b.ome.zarr", workers=1, **options)
     assert_same_recording(out, tmp_path / "whole" / "b.ome.zarr")
     assert not WorkFolder(out).folder.exists()
+    # what somebody has removed meanwhile is missed
+    lost = tmp_path / "lost" / "b.ome.zarr"
+    shutil.rmtree(WorkFolder(lost).result.parent)
+    with pytest.raises(BatchError, match="is in none of the parts"):
+        convert(source, lost, workers=2, **options)
+    assert list(lost.parent.iterdir()) == []

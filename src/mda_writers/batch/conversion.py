@@ -14,14 +14,8 @@ from mda_writers.batch.reading import opened
 from mda_writers.batch.replay import blocks_to_replay, part_of, stream_of, without_pixels
 from mda_writers.batch.starting import Running, run_each
 from mda_writers.batch.stream import write_stream
-from mda_writers.batch.zarr_parts import (
-    PART_NAME,
-    JoiningWriter,
-    PartWriter,
-    can_be_joined,
-    frames_a_shard,
-    frames_written,
-)
+from mda_writers.batch.zarr_joining import JoiningWriter, frames_written
+from mda_writers.batch.zarr_parts import PART_NAME, PartWriter, can_be_joined, frames_a_shard
 from mda_writers.errors import WriteError
 
 if TYPE_CHECKING:

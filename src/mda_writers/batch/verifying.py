@@ -17,13 +17,8 @@ from mda_writers.batch.parts import are_worth_it
 from mda_writers.batch.process import Process
 from mda_writers.batch.process_record import size_of
 from mda_writers.batch.starting import Running, run_all, run_each
-from mda_writers.batch.verify import (
-    VerifyResult,
-    blocks_to_verify,
-    joined,
-    verify,
-    verify_part,
-)
+from mda_writers.batch.verify import blocks_to_verify, verify, verify_part
+from mda_writers.batch.verify_result import VerifyResult, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,7 +18,7 @@ from mda_writers.sinks.journal import Journal
 from mda_writers.sinks.sidecar import journal_path, recording_path
 
 if TYPE_CHECKING:
-    from mda_writers.batch.verify import VerifyResult
+    from mda_writers.batch.verify_result import VerifyResult
     from mda_writers.model.layout import ImageLayout
     from mda_writers.model.report import RecordingReport
 

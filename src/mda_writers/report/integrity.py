@@ -15,7 +15,7 @@ from mda_writers.storage.space import human_bytes
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mda_writers.batch.verify import VerifyResult
+    from mda_writers.batch.verify_result import VerifyResult
     from mda_writers.report.facts import Facts
 
 FAULTS_LISTED = 100
