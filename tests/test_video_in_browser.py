@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import base64
-import logging
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from chromium import chromium, needs_chromium
 from mda_writers import CV2Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+pytestmark = needs_chromium
 
-# every word between test and browser is logged, videos and all
-for chatty in ("selenium", "urllib3"):
-    logging.getLogger(chatty).setLevel(logging.WARNING)
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="there is no chromium with chromedriver (Debian: apt-get install chromium "
-    "chromium-driver)",
-)
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 FPS = 25
 FRAMES = 100
 BITS = 8
@@ -96,14 +74,8 @@ def number_in(row: list[int]) -> int:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.binary_location = str(CHROMIUM)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
-    driver.set_script_timeout(20)
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
