@@ -97,6 +97,22 @@ def test_a_recording_that_goes_on_shows_no_plane_that_is_not_there_yet(tmp_path:
         np.testing.assert_array_equal(dataset.isel(level=1), read_with_zarr(path / "1"))
 
 
+def test_a_recording_of_open_length_shows_levels_of_its_own_until_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.zarr"
+    frames = np.random.default_rng(0).integers(0, 65535, (5, 40, 600), "uint16")
+    writer = OMEZarrWriter(path, levels=2, z_factor=2)
+    writer.begin(600, 40, is_color=False, dtype="uint16")
+    for t, frame in enumerate(frames):
+        writer.add_frame(frame)
+        writer.isel(t=t)
+        with open_dataset(path) as dataset:
+            np.testing.assert_array_equal(dataset.read_image(level=1, t=t), halve(frame))
+    writer.finish()
+    with open_dataset(path) as dataset:
+        np.testing.assert_array_equal(dataset.isel(level=1), read_with_zarr(path / "1"))
+        np.testing.assert_array_equal(dataset.read_image(level=1, t=4), halve(frames[4]))
+
+
 def test_planes_that_were_never_taken_are_missing_from_the_levels(tmp_path: Path) -> None:
     writer = begun(tmp_path / "a.ome.zarr")
     for place in ((0, 0, 4), (2, 1, 0)):

@@ -58,20 +58,21 @@ class RecordingSource:
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
         """Return the frame shape of every resolution that is stored."""
         shapes = self._planes.level_shapes(image)
-        if isinstance(self._book, FinishedBook):
-            return shapes
-        return shapes[: len(self.level_depths(image))]
+        return shapes[:1] if self._lacks_slabs else shapes
 
     def level_depths(self, image: ImageLayout) -> list[int]:
         """Return the planes along z of every resolution that is stored.
 
-        Smaller levels with fewer planes lack some until the recording has ended: they are not
-        told before.
+        Levels with fewer planes lack some until the recording has ended: they are not told before.
         """
-        depths = level_depths(self._planes, image)
-        if isinstance(self._book, FinishedBook) or len(set(depths)) == 1:
-            return depths
-        return depths[:1]
+        if self._book.header.get("z_factor", 1) == 1:
+            return [image.sizes.get("z", 1)] * len(self._planes.level_shapes(image))
+        return level_depths(self._planes, image)[: 1 if self._lacks_slabs else None]
+
+    @property
+    def _lacks_slabs(self) -> bool:
+        fewer_planes = self._book.header.get("z_factor", 1) > 1
+        return fewer_planes and not isinstance(self._book, FinishedBook)
 
     def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
         """Return the ``FrameMetaV1`` of a frame, and what this package added to it."""
