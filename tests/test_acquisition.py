@@ -113,6 +113,30 @@ def test_manifest_names_every_file_with_its_size_and_hash(
     assert {file["path"] for file in found} == on_disk - {"manifest.json"}
 
 
+def test_no_file_of_a_session_is_of_nobody_whatever_the_format(
+    core: CMMCorePlus, tmp_path: Path
+) -> None:
+    sequence = loops(3).replace(stage_positions=[(0, 0, 0), (5, 5, 0)])
+    with Acquisition(tmp_path, **NAMES) as acq:
+        acq.writer("tiff", ".ome.tiff", max_projection="t")
+        acq.writer("zarr", ".ome.zarr", levels=2)
+        acq.writer("film", ".mp4", contrast_limits="full")
+        acq.log("wheel", 1.5)
+        acq.record(core, sequence, progress=False)
+    named = {acq.folder / file["path"] for file in files_named(read(acq))}
+    for file in acq.folder.rglob("*"):
+        assert file.is_dir() or file == acq.manifest_path or named & {file, *file.parents}, file
+    datasets = Acquisition.open(acq.folder).datasets()
+    assert {device: len(found) for device, found in datasets.items()} == {
+        "tiff": 1,
+        "zarr": 1,
+        "film": 1,
+    }
+    for (dataset,) in datasets.values():
+        with dataset:
+            assert dataset.complete and len(dataset.image_coordinates) == 6
+
+
 def test_manifest_is_there_before_anything_is_recorded(tmp_path: Path) -> None:
     with Acquisition(tmp_path, **NAMES) as acq:
         manifest = read(acq)
