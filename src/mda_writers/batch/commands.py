@@ -32,9 +32,13 @@ Ours = Annotated[
 Output = Annotated[
     Path, typer.Option("-o", "--output", help="The result; or a folder for the results of all.")
 ]
-Overwrite = Annotated[bool, typer.Option(help="Replace other results of the same names.")]
+Result = Annotated[Path, typer.Option("-o", "--output", help="The result's file or folder.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace other results of the same names.")
+]
 Workers = Annotated[
-    int | None, typer.Option(help="Recordings, or parts of large ones, at once.", min=1)
+    int | None,
+    typer.Option(help="Recordings, or parts of large ones, at once; at most 4 by default.", min=1),
 ]
 Scheduler = Annotated[
     str | None, typer.Option(help="Work on this Dask cluster, tcp://…, instead of here.")
@@ -83,7 +87,9 @@ def convert(
     inputs: Inputs,
     output: Output,
     to: To = "",
-    levels: Annotated[int | None, typer.Option(help="Of an OME-Zarr's pyramid.", min=1)] = None,
+    levels: Annotated[
+        int | None, typer.Option(help="Levels of an OME-Zarr's pyramid.", min=1)
+    ] = None,
     contrast: Annotated[
         tuple[float, float] | None,
         typer.Option(help="Of a video: the values that are shown black and white."),
@@ -165,7 +171,9 @@ def trace(
 def dff(
     inputs: Annotated[list[Path], typer.Argument(help="Tables that `trace` wrote, or folders.")],
     output: Output,
-    percentile: Annotated[float, typer.Option(help="Of F: the baseline F0.", min=0, max=100)],
+    percentile: Annotated[
+        float, typer.Option(help="That percentile of F is the baseline F0.", min=0, max=100)
+    ],
     window: Annotated[
         int | None,
         typer.Option(help="Frames around each that F0 is taken from; by default all.", min=1),
@@ -192,9 +200,9 @@ def dff(
 
 def merge(
     inputs: Inputs,
-    output: Output,
+    output: Result,
     name: Annotated[
-        list[str] | None, typer.Option(help="Of a position, in the order of the recordings.")
+        list[str] | None, typer.Option(help="Name of a position, in the order of the recordings.")
     ] = None,
     option: Option = None,
     overwrite: Overwrite = False,
@@ -211,7 +219,7 @@ def merge(
 
 def sheet(
     inputs: Inputs,
-    output: Output,
+    output: Result,
     tile: Annotated[int, typer.Option(help="Height and width of a picture.", min=32)] = 192,
     columns: Annotated[int | None, typer.Option(help="Pictures in a row.", min=1)] = None,
     overwrite: Overwrite = False,
