@@ -14,7 +14,7 @@ from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.layout import Channel, ImageLayout, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 class ForeignZarr(StaticSource):
@@ -24,6 +24,8 @@ class ForeignZarr(StaticSource):
     ----------
     address : str
         A folder, or an address of an object store (``s3://…``; needs fsspec and its plug-in).
+    storage_options : mapping, optional
+        For the object store.
 
     Raises
     ------
@@ -31,14 +33,15 @@ class ForeignZarr(StaticSource):
         If there is no Zarr array or OME-Zarr image.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, storage_options: Mapping[str, Any] | None = None) -> None:
         import zarr
 
         self._address = address
+        self._storage_options = dict(storage_options or {}) or None
         self._levels: dict[str, list[Any]] = {}
         self._axes: dict[str, list[str]] = {}
         try:
-            root = zarr.open(address, mode="r")
+            root = zarr.open(address, mode="r", storage_options=self._storage_options)
             self.contents = self._describe(root)
         except CorruptRecordingError:
             raise
@@ -64,7 +67,7 @@ class ForeignZarr(StaticSource):
         return [1 if z is None else int(array.shape[z]) for array in self._levels[image.key]]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ForeignZarr, (self._address,)
+        return ForeignZarr, (self._address, self._storage_options)
 
     # ------------------------------------------------------------ what is in it
 

@@ -19,6 +19,8 @@ from mda_writers.sinks.sidecar import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mda_writers.dataset.sources import FrameSource
 
 _OURS = (RECORDING_SUFFIX, SIDECAR_SUFFIX, JOURNAL_SUFFIX)
@@ -26,7 +28,7 @@ _TIFF = (".tif", ".tiff", ".btf")
 _VIDEO = (".mp4", ".avi", ".mkv", ".mov")
 
 
-def open_dataset(path: Any) -> Dataset:
+def open_dataset(path: Any, *, storage_options: Mapping[str, Any] | None = None) -> Dataset:
     """Open a recording, finished or not, ours or from elsewhere.
 
     Parameters
@@ -34,7 +36,11 @@ def open_dataset(path: Any) -> Dataset:
     path : path-like, or a writer
         The recording's name as it was given to its writer, any of its files, or a folder that
         holds one recording; an OME-TIFF, OME-Zarr, NDTiff folder or video from anywhere. Or one
-        of our writers, to look at what it is writing.
+        of our writers, to look at what it is writing. Or the address of an OME-Zarr in an object
+        store, ``s3://bucket/exp.ome.zarr``; where the current folder holds the sidecar of that
+        very recording, it is opened with its metadata.
+    storage_options : mapping, optional
+        For object stores, as to the writer: key, secret, endpoint_url, …
 
     Raises
     ------
@@ -45,10 +51,10 @@ def open_dataset(path: Any) -> Dataset:
     """
     named = _path_of(path)
     if isinstance(named, str):
-        return Dataset(_zarr(named), named)
+        return Dataset(_of_store(named, storage_options), named)
     recording = find_recording(named)
     if recording is not None:
-        return Dataset(RecordingSource(recording), recording)
+        return Dataset(RecordingSource(recording, storage_options), recording)
     return Dataset(_foreign(named), named)
 
 
@@ -60,6 +66,20 @@ def _path_of(path: Any) -> Path | str:
         taken = [file for file in path.paths if file.name.endswith(_OURS)]
         return taken[0] if taken else Path(path.path)
     return Path(path).expanduser().absolute()
+
+
+def _of_store(address: str, storage_options: Mapping[str, Any] | None) -> FrameSource:
+    """Return what reads an address; what its writer left in the current folder tells the most."""
+    from mda_writers.dataset.foreign_zarr import ForeignZarr
+
+    beside = Path.cwd() / address.rstrip("/").rpartition("/")[2]
+    if _is_recording(beside) and _address_of(beside) == address.rstrip("/"):
+        return RecordingSource(beside, storage_options)
+    return ForeignZarr(address, storage_options)
+
+
+def _address_of(recording: Path) -> str:
+    return str(StoredRecording.find(recording).header.get("url", ""))
 
 
 def _foreign(path: Path) -> FrameSource:
@@ -135,16 +155,12 @@ def _folder(path: Path) -> FrameSource:
 
         return NDTiffSource(path)
     if any((path / name).exists() for name in ("zarr.json", ".zattrs", ".zgroup")):
-        return _zarr(str(path))
+        from mda_writers.dataset.foreign_zarr import ForeignZarr
+
+        return ForeignZarr(str(path))
     raise CorruptRecordingError(
         f"{path}: a folder without a recording of this package, and neither Zarr nor NDTiff."
     )
-
-
-def _zarr(address: str) -> FrameSource:
-    from mda_writers.dataset.foreign_zarr import ForeignZarr
-
-    return ForeignZarr(address)
 
 
 def _nothing_at(path: Path) -> str:

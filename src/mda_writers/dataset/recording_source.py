@@ -13,7 +13,7 @@ from mda_writers.errors import CorruptRecordingError
 from mda_writers.sinks.sidecar import recording_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from mda_writers.dataset.sources import Contents, Frame, Planes
@@ -27,6 +27,8 @@ class RecordingSource:
     ----------
     path : Path
         The recording's main path.
+    storage_options : mapping, optional
+        For recordings in an object store.
 
     Raises
     ------
@@ -36,8 +38,9 @@ class RecordingSource:
         If what describes it is cut or altered.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, storage_options: Mapping[str, Any] | None = None) -> None:
         self._path = path
+        self._storage_options = dict(storage_options or {})
         self._files: dict[tuple[str, int], str] = {}
         self._book: FinishedBook | JournalBook = open_book(path)
         self._planes = self._planes_of(self._book.format)
@@ -111,7 +114,7 @@ class RecordingSource:
         self._planes.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RecordingSource, (self._path,)
+        return RecordingSource, (self._path, self._storage_options)
 
     def _planes_of(self, name: str) -> Planes:
         """Return what reads the pixels of a format; each with a library that it alone needs."""
@@ -128,6 +131,10 @@ class RecordingSource:
             from mda_writers.dataset.zarr_planes import ZarrPlanes
 
             return ZarrPlanes(folder)
+        if name == "ome-zarr-objects":
+            from mda_writers.dataset.object_planes import ObjectPlanes
+
+            return ObjectPlanes(self._book.header["url"], self._storage_options)
         if name == "video":
             from mda_writers.dataset.video_planes import VideoPlanes
 
