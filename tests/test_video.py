@@ -285,6 +285,30 @@ def test_auto_limits_come_from_the_first_frames_and_stay(tmp_path: Path) -> None
         assert reader.read(12).min() >= 250
 
 
+def test_auto_limits_are_each_videos_own_and_are_on_record(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    writer = CV2Writer(path, contrast_limits="auto")
+    writer.begin(32, 32, sizes={"t": 40, "c": 2}, channels=["dim", "bright"])
+    dim = np.linspace(100, 200, 1024).reshape(32, 32).astype(np.uint16)
+    for _ in range(40):
+        for brightness in (1, 30):
+            writer.add_frame(dim * np.uint16(brightness))
+    writer.finish()
+    content = orjson.loads((tmp_path / "film.mp4_recording.json").read_bytes())
+    limits = {entry["channel"]: entry["contrast"] for entry in content["videos"]}
+    for channel, brightness in (("dim", 1), ("bright", 30)):
+        found = limits[channel]["low"], limits[channel]["high"]
+        assert found == pytest.approx((100 * brightness, 200 * brightness), rel=0.01)
+        with VideoReader(tmp_path / f"film_{channel}.mp4") as reader:
+            assert reader.about["contrast"] == limits[channel]  # the file says the same
+            for t in (0, 20, 39):
+                back = reader.read(t, original=True).astype(float) / brightness
+                assert np.abs(back - dim).mean() < 2
+    with open_dataset(path) as dataset:
+        bright, faint = (dataset.read_image(t=39, c=name).mean() for name in ("bright", "dim"))
+    assert bright / faint == pytest.approx(30, rel=0.03)  # whatever the videos look like
+
+
 def test_frames_that_wait_for_auto_limits_are_not_yet_on_record(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     writer = CV2Writer(path, contrast_limits="auto")

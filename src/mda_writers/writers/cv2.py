@@ -55,8 +55,10 @@ class CV2Writer(MDAWriter):
         machine. What does not is replaced by the nearest that does, with a warning; FFV1 is not.
     contrast_limits : (float, float), "full" or "auto", optional
         How pixels of more than 8 bits become 8: the values that are shown black and white; all
-        that the camera's bit depth has; or what the first frames have (between their percentiles
-        0.1 and 99.9). It is the same for all frames of a video, and is kept beside it. By default
+        that the camera's bit depth has; or what the first frames have (between the percentiles 0.1
+        and 99.9 of up to eight). It is the same for all frames of a video; with ``"auto"`` each
+        position and channel has limits of its own. They are kept in the video and in
+        ``…_recording.json``, under ``videos``. By default
         ``"full"`` for integers up to 16 bits, else ``"auto"``; and FFV1 needs none for those.
         ``uint8`` stays as it is, unless limits are given.
     timing : "constant" or "real"
