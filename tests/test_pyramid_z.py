@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 import sys
@@ -368,6 +369,49 @@ def test_a_killed_recording_gets_the_levels_of_what_reached_the_disk(
     volume = np.random.default_rng(0).integers(0, 65535, (200, 2, 5, 11, 14), "uint16")
     recover(path)
     check(path, {place: volume[place] for place in places}, 3, 2)
+
+
+RECOVERER = """
+import sys
+from mda_writers import recover
+
+print(flush=True)
+sys.stdin.readline()
+recover(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    "form", [{"shards": {"t": 2}}, {"compression": "blosc-lz4"}, {"ngff_version": "0.4"}], ids=str
+)
+def test_recover_may_be_killed_at_any_moment_and_repeated(
+    form: dict[str, Any], tmp_path: Path
+) -> None:
+    volume = noise("uint16", 20, 2, 7, *YX)
+    writer = OMEZarrWriter(tmp_path / "live" / "a.zarr", levels=3, z_factor=2, **form)
+    writer.begin(YX[1], YX[0], is_color=False, dtype="uint16", sizes={"t": 20, "c": 2, "z": 7})
+    places = [place for place in np.ndindex(19, 2, 7) if place != (3, 1, 2)][:-3]
+    for place in places:
+        writer.add_frame(volume[place], index=dict(zip("tcz", place, strict=True)))
+    writer.isel(t=0)
+    path = shutil.copytree(tmp_path / "live", tmp_path / "torn") / "a.zarr"
+    writer.finish()
+    for file in [file for file in (path / "1").rglob("0") if file.is_file()]:
+        file.with_name(".0.4711.tmp").write_bytes(b"half of it")
+    moments = random.Random(0)
+    for _ in range(4):
+        command = [sys.executable, "-c", RECOVERER, str(path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdout.readline()
+            child.stdin.write(b"\n")
+            child.stdin.flush()
+            time.sleep(moments.uniform(0, 0.3))
+            child.kill()
+    assert recover(path).frames_written == len(places)
+    check(path, {place: volume[place] for place in places}, 3, 2)
+    assert not [file for file in path.rglob("*") if file.name.endswith((".tmp", ".partial"))]
 
 
 def journalled(path: Path) -> list[tuple[int, ...]]:

@@ -48,6 +48,7 @@ def finish_levels(group: Path, planes: TakenPlanes, version: int, z_factor: int)
         folder = group / name
         here = planes.at_level(number, z_factor)
         shape = (*here.sizes, *read_shape(folder, version)[-2:])
+        _remove_torn(folder)
         if version == 3:
             _finish_shards(folder, here.places)
         else:
@@ -108,16 +109,23 @@ def _chunks_a_shard(folder: Path) -> int:
 def shards_in(folder: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:
     """Return the shards of an array that exist, each with its place among them."""
     for path in (folder / "c").rglob("*"):
-        if path.is_file():
+        if path.is_file() and path.name.isdigit():
             names: Any = path.relative_to(folder / "c").parts[:-2]
             yield path, tuple(map(int, names))
 
 
 def _finish_files(folder: Path, planes: np.ndarray) -> None:
-    """Remove the chunks of no plane: cut off while they were written, or not in the journal."""
+    """Remove the chunks of planes that are not in the journal."""
     keep = {tuple(map(str, place)) for place in planes.tolist()}
     for path in list(folder.rglob("*")):
         *place, row, column = ("", "", *path.relative_to(folder).parts)[-planes.shape[1] - 2 :]
         is_chunk = row.isdigit() and column.isdigit() and path.is_file()
-        if path.name.endswith(".partial") or (is_chunk and tuple(place) not in keep):
+        if is_chunk and tuple(place) not in keep:
+            path.unlink()
+
+
+def _remove_torn(folder: Path) -> None:
+    """Remove files that a killed process had not finished: they never got their names."""
+    for path in list(folder.rglob(".*")):
+        if path.name.endswith((".partial", ".tmp")):
             path.unlink()
