@@ -23,11 +23,10 @@ from mda_writers.acquisition.device_log import DeviceLog
 from mda_writers.acquisition.moment import Moment
 from mda_writers.storage.hashing import content_hash
 from promises.disk import fill, small_disk
+from sessions import NAMES
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
-
-NAMES = {"subject": "M1", "session": 1, "task": "rest"}
 
 
 def rows(path: Path) -> list[dict[str, str]]:
