@@ -108,6 +108,45 @@ def test_several_images_in_one_ome_tiff_are_positions(tmp_path: Path) -> None:
         np.testing.assert_array_equal(dataset.read_image(p="well1", c=0, z=2), PIXELS[1, 0, 2])
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # tifffile's, of the file that is missing
+def test_a_set_of_ome_tiffs_that_lacks_a_file_says_which_planes_are_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"a_t{t}.ome.tif" for t in range(2)]
+    planes = "".join(
+        f'<TiffData FirstT="{t}" FirstZ="{z}" IFD="{z}" PlaneCount="1">'
+        f'<UUID FileName="{names[t]}">urn:uuid:0000000{t}-0000-0000-0000-000000000000</UUID>'
+        "</TiffData>"
+        for t in range(2)
+        for z in range(4)
+    )
+    xml = (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:%s">'
+        '<Image ID="Image:0" Name="set"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
+        'Type="uint16" SizeX="50" SizeY="40" SizeZ="4" SizeC="1" SizeT="2">'
+        f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+    )
+    for t, name in enumerate(names):
+        uuid = f"0000000{t}-0000-0000-0000-000000000000"
+        with tifffile.TiffWriter(tmp_path / name, ome=False) as writer:
+            for z in range(4):
+                writer.write(
+                    PIXELS[t, 0, z],
+                    description=xml % uuid if z == 0 else None,
+                    compression="zlib",
+                    metadata=None,
+                )
+    check(tmp_path / names[0], PIXELS[:, 0], "tz")
+    (tmp_path / names[1]).unlink()
+    with open_dataset(tmp_path / names[0]) as dataset:
+        assert not dataset.complete
+        assert dataset.missing == [{"t": 1, "z": z} for z in range(4)]
+        np.testing.assert_array_equal(dataset.read_image(t=0, z=3), PIXELS[0, 0, 3])
+        with pytest.raises(CoordinateError, match="not on disk"):
+            dataset.read_image(t=1, z=3)
+
+
 def test_a_stored_pyramid_is_used(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.tif"
     picture = np.random.default_rng(0).integers(0, 1 << 16, (512, 640)).astype(np.uint16)
@@ -169,6 +208,43 @@ def test_a_series_of_images_are_positions(version: str, tmp_path: Path) -> None:
     for n in range(2):
         ngff(tmp_path / "a.zarr" / str(n), version, PIXELS[n : n + 1])
     check(tmp_path / "a.zarr", PIXELS[:, np.newaxis], "ptcz")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_fields_of_a_plate_are_positions(version: str, tmp_path: Path) -> None:
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3 if version == "0.5" else 2)
+    wells = [("A/2", 0, 1), ("C/11", 2, 10)]
+    plate = {
+        "columns": [{"name": str(n + 1)} for n in range(12)],
+        "rows": [{"name": name} for name in "ABC"],
+        "wells": [{"path": p, "rowIndex": r, "columnIndex": c} for p, r, c in wells],
+        "version": version,
+    }
+    root.attrs.update(
+        {"ome": {"plate": plate, "version": "0.5"}} if version == "0.5" else {"plate": plate}
+    )
+    for n, (path, _, _) in enumerate(wells):
+        well = root.create_group(path)
+        about = {"images": [{"path": "0"}, {"path": "1"}], "version": version}
+        well.attrs.update(
+            {"ome": {"well": about, "version": "0.5"}} if version == "0.5" else {"well": about}
+        )
+        for field in range(2):
+            ngff(
+                tmp_path / "a.zarr" / path / str(field),
+                version,
+                PIXELS[n : n + 1, field : field + 1],
+            )
+    with open_dataset(tmp_path / "a.zarr") as dataset:
+        assert dataset.sizes["p"] == 4
+        assert dataset.pixel_size_um == pytest.approx(0.325)
+        for n, field in np.ndindex(2, 2):
+            frame = dataset.read_image(p=2 * n + field, z=3)
+            np.testing.assert_array_equal(frame, PIXELS[n, field, 3])
+        whole = dataset.as_array(axes=["p", "z"]).compute()
+        np.testing.assert_array_equal(whole, PIXELS[:, :2].reshape(4, 4, 40, 50))
+        assert dataset.positions == ["A2_0", "A2_1", "C11_0", "C11_1"]
+        np.testing.assert_array_equal(dataset.read_image(p="C11_0", z=1), PIXELS[1, 0, 1])
 
 
 def test_a_bare_zarr_array_opens(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.dataset.ome_description import describe_ome
-from mda_writers.dataset.sources import Contents
+from mda_writers.dataset.sources import MISSING, Contents
 from mda_writers.dataset.static_source import StaticSource
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.layout import Channel, ImageLayout, Layout
@@ -43,6 +43,7 @@ class ForeignTiff(StaticSource):
         self._path = path
         self._lock = threading.Lock()
         self._maps: dict[tuple[int, int], np.ndarray] = {}
+        self._slots: dict[str, np.ndarray] = {}
         try:
             self._tif = tifffile.TiffFile(path)
             self._series = list(self._tif.series)
@@ -54,14 +55,12 @@ class ForeignTiff(StaticSource):
 
     def slots(self, key: str) -> np.ndarray:
         """Return the slot of every place; planes that an OME-TIFF leaves out are missing."""
-        number, start, _ = self._where[key]
-        slots = np.asarray(super().slots(key) + start)
-        series = self._series[number]
-        if series.dataoffset is None and self._paged(number):
-            pages = series.pages
-            absent = [n for n in range(len(pages)) if pages[n] is None]
-            slots[np.isin(slots, absent)] = -1
-        return slots
+        if key not in self._slots:
+            number, start, _ = self._where[key]
+            slots = np.asarray(super().slots(key) + start)
+            slots[np.isin(slots, self._absent(number))] = MISSING
+            self._slots[key] = slots
+        return self._slots[key]
 
     def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
         """Return planes: through one memory map where they lie side by side in the file."""
@@ -98,9 +97,17 @@ class ForeignTiff(StaticSource):
             raise CorruptRecordingError(f"{self._path}: a TIFF file without an image.")
         if text:
             about = describe_ome(text, images)
-            return Contents(about, {"ome_xml": text})
+            complete = not any(self._absent(number) for number in range(len(self._series)))
+            return Contents(about, {"ome_xml": text}, complete=complete)
         other = self._tif.imagej_metadata or (self._tif.shaped_metadata or ({},))[0]
         return Contents(_plain_layout(images, dict(other or {})), dict(other or {}))
+
+    def _absent(self, number: int) -> list[int]:
+        """Return the planes of a series that no file of its set has."""
+        series = self._series[number]
+        if not self._tif.is_ome or series.dataoffset is not None or not self._paged(number):
+            return []
+        return [n for n in range(len(series.pages)) if series.pages[n] is None]
 
     def _images(self, number: int) -> list[ImageLayout]:
         """Return the images of one series: one for each index along axes other than t, c, z."""

@@ -81,13 +81,15 @@ class ForeignZarr(StaticSource):
             images = [self._image("0", "", {}, about, [root])]
             return Contents(Layout(images=tuple(images)), dict(root.attrs))
         groups = list(_image_groups(root))
-        images, abouts = [], []
-        for number, (name, index, group) in enumerate(groups):
-            about = describe_image(_ngff(group))
+        abouts = [describe_image(_ngff(group)) for _, _, group in groups]
+        names = [about.name or name for about, (name, _, _) in zip(abouts, groups, strict=True)]
+        if len(set(names)) < len(names):  # the fields of a plate, as a rule: wells tell them apart
+            names = [name for name, _, _ in groups]
+        images = []
+        for number, (about, (_, index, group)) in enumerate(zip(abouts, groups, strict=True)):
             levels = [group[path] for path in about.paths]
             several = index if len(groups) > 1 else {}
-            images.append(self._image(str(number), about.name or name, several, about, levels))
-            abouts.append(about)
+            images.append(self._image(str(number), names[number], several, about, levels))
         if not images:
             raise CorruptRecordingError(
                 f"{self._address}: a Zarr group without an OME-Zarr image; open one of its arrays."
