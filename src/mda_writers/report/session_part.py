@@ -105,7 +105,7 @@ def _numbers(session: Session, lines: Sequence[Line]) -> Iterable[tuple[str, obj
     yield "Size", number(size, human_bytes(size))
     if session.stored is not None:
         basis = session.stored.manifest.time_basis
-        yield "Started", basis.started.time[:19].replace("T", " ")
+        yield "Started", el("time", basis.started.time[:19].replace("T", " "))
         if basis.stopped is not None:
             seconds = basis.stopped.monotonic_s - basis.started.monotonic_s
             yield "Duration", number(seconds, duration(seconds))
