@@ -118,6 +118,25 @@ def test_peer_in_a_fresh_process_is_intact(name: str, tmp_path: Path) -> None:
     assert measured.intact is True
 
 
+@pytest.mark.parametrize("name", SCENARIOS["video"].contestants)
+def test_video_in_a_fresh_process_is_intact(name: str, tmp_path: Path) -> None:
+    options = BenchOptions(
+        ("video",), tmp_path, runs=1, only=(able(name),), shape=(64, 96), n_bytes=20 * 64 * 96
+    )
+    (measured,) = run_bench(options).measurements
+    assert (measured.error, measured.intact, measured.n_frames) == (None, True, 20)
+
+
+def test_a_video_with_another_frame_there_is_not_intact(tmp_path: Path) -> None:
+    camera = Camera(make_pool((64, 96), "uint8"), 8, 60)
+    work = Job(tmp_path, camera, 8, (64, 96), "uint8", frame_metadata)
+    contestant = CONTESTANTS["pyav-h264"]
+    contestant.run(work)
+    assert is_intact(contestant, work, 8) is True
+    work.frames.pool.reverse()
+    assert is_intact(contestant, work, 8) is False
+
+
 def test_failed_contestant_is_a_row_and_not_the_end(tmp_path: Path) -> None:
     options = BenchOptions(out=tmp_path, runs=1, only=("tifffile",), timeout_s=0.01)
     measured = run_bench(options).measurements[0]

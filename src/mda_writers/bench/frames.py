@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ class Camera:
         Seconds after which the camera stops early.
     """
 
-    def __init__(self, pool: list[NDArray[np.uint16]], n: int, budget_s: float) -> None:
+    def __init__(self, pool: list[NDArray[Any]], n: int, budget_s: float) -> None:
         self.pool = pool
         self.n = n
         self.n_taken = 0
@@ -42,7 +43,7 @@ class Camera:
         self._taken_ns = array("q", bytes(8 * n))
         self._budget_ns = int(budget_s * 1e9)
 
-    def __iter__(self) -> Iterator[NDArray[np.uint16]]:
+    def __iter__(self) -> Iterator[NDArray[Any]]:
         given, taken, pool = self._given_ns, self._taken_ns, self.pool
         period, deadline = len(pool), perf_counter_ns() + self._budget_ns
         for i in range(self.n):
@@ -56,7 +57,7 @@ class Camera:
     def __len__(self) -> int:
         return self.n
 
-    def frame(self, index: int) -> NDArray[np.uint16]:
+    def frame(self, index: int) -> NDArray[Any]:
         """Return the frame that belongs at `index`."""
         return self.pool[index % len(self.pool)]
 
@@ -70,18 +71,29 @@ class Camera:
         return self._taken_ns[self.n_taken - 1]
 
 
-def make_pool(shape: tuple[int, int]) -> list[NDArray[np.uint16]]:
+def make_pool(shape: tuple[int, int], dtype: str = "uint16") -> list[NDArray[Any]]:
     """Return camera-like frames: Poisson noise on a smooth background, 12 bit in uint16.
+
+    In uint8 they are for videos, whose encoders look from one frame into the next: eight that
+    were each drawn, a quarter as bright.
 
     Constant frames would flatter compression and, on some disks, writing itself. Only one frame
     is drawn, the others are its cyclic shifts: a large one takes 0.2 s to draw, and no
     compressor looks from one frame into the next.
     """
+    if dtype == "uint8":
+        return _independent(shape)
     frame_bytes = shape[0] * shape[1] * 2
     n = min(MAX_POOL, max(MIN_POOL, POOL_BYTES // frame_bytes))
     noise = np.random.default_rng(seed=0).poisson(_background(shape))
     first = np.minimum(noise, FULL_WELL).astype(np.uint16)
     return [np.roll(first, (7 * i, 3 * i), axis=(0, 1)) for i in range(n)]
+
+
+def _independent(shape: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    generator = np.random.default_rng(seed=0)
+    drawn = (generator.poisson(_background(shape)) for _ in range(8))
+    return [np.minimum(noise // 4, 255).astype(np.uint8) for noise in drawn]
 
 
 def _background(shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -82,6 +82,7 @@ def _child(turn: Turn, options: BenchOptions, path: Path) -> Measurement:
         "scenario": turn.scenario,
         "contestant": turn.contestant,
         "shape": turn.case.shape,
+        "dtype": turn.case.dtype,
         "n": turn.case.n_frames,
         "path": str(path),
         "budget_s": options.budget_s,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from mda_writers.bench.options import BenchOptions
 
 GIB = 2**30
-BYTES_PER_PIXEL = 2
-"""Every scenario writes uint16, the type of nearly every scientific camera."""
-
 OURS = ("bigtiff", "omezarr")
 PEERS = (
     "pymmcore-tiff",
@@ -33,11 +32,13 @@ class Case:
 
     shape: tuple[int, int]
     n_frames: int
+    dtype: str = "uint16"
+    """The type of nearly every scientific camera; videos are of 8 bits."""
 
     @property
     def frame_bytes(self) -> int:
         """Bytes of one frame."""
-        return self.shape[0] * self.shape[1] * BYTES_PER_PIXEL
+        return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,20 @@ SCENARIOS: dict[str, Scenario] = {
             "output-path-zarr",
         ),
     ),
+    "video": Scenario(
+        "How fast are videos, and how fast their encoders alone?",
+        (Case((1024, 1024), 400, "uint8"),),
+        (
+            "video-h264",
+            "pyav-h264",
+            "video-mjpg",
+            "pyav-mjpg",
+            "opencv-mjpg",
+            "video-ffv1",
+            "pyav-ffv1",
+            "opencv-ffv1",
+        ),
+    ),
 }
 
 
@@ -114,5 +129,6 @@ def cases_of(scenario: Scenario, options: BenchOptions) -> tuple[Case, ...]:
 def _adapted(case: Case, options: BenchOptions) -> Case:
     shape = options.shape or case.shape
     if options.n_bytes is None:
-        return Case(shape, case.n_frames)
-    return Case(shape, max(1, options.n_bytes // Case(shape, 1).frame_bytes))
+        return replace(case, shape=shape)
+    frame_bytes = replace(case, shape=shape).frame_bytes
+    return replace(case, shape=shape, n_frames=max(1, options.n_bytes // frame_bytes))

@@ -13,7 +13,7 @@ from mda_writers.bench.result import BenchResult, Measurement
 from mda_writers.bench.scenarios import SCENARIOS
 
 BARE = "bare"
-OURS = ("bigtiff", "omezarr", "record-bigtiff")
+OURS = ("bigtiff", "omezarr", "record-bigtiff", "video-h264", "video-mjpg", "video-ffv1")
 """Whose multiple of each peer is shown, where they took part."""
 
 
@@ -40,7 +40,8 @@ def _machine_line(result: BenchResult) -> Text:
 def _case_table(result: BenchResult, group: list[Measurement]) -> Table:
     first = group[0]
     height, width = first.shape
-    title = f"{first.scenario}: {first.n_planned} frames of {height} x {width} uint16"
+    dtype = SCENARIOS[first.scenario].cases[0].dtype
+    title = f"{first.scenario}: {first.n_planned} frames of {height} x {width} {dtype}"
     table = Table(title=title, caption=SCENARIOS[first.scenario].question)
     ours = [name for name in OURS if any(one.contestant == name for one in group)]
     table.add_column("writer")

@@ -12,6 +12,7 @@ from mda_writers.bench.contestants.ours import BigTiff, OMEZarr
 from mda_writers.bench.contestants.pymmcore import OMETiff, TensorStore
 from mda_writers.bench.contestants.tensorstore import TensorStore as PlainTensorStore
 from mda_writers.bench.contestants.tiff import Tifffile
+from mda_writers.bench.contestants.video import BareOpenCV, BarePyAV, Video
 from mda_writers.bench.contestants.zarr_python import ZarrPython
 
 __all__ = ["CONTESTANTS", "Contestant", "Job"]
@@ -88,6 +89,12 @@ WHOLE_WAY: list[Contestant] = [
     ),
 ]
 
+VIDEOS: list[Contestant] = [
+    *(one(fourcc) for fourcc in ("H264", "MJPG", "FFV1") for one in (Video, BarePyAV)),
+    BareOpenCV("MJPG"),
+    BareOpenCV("FFV1"),
+]
+
 CONTESTANTS: dict[str, Contestant] = {
-    one.name: one for one in [BareLoop(), *OURS, *PEERS, *COMPRESSED_PEERS, *WHOLE_WAY]
+    one.name: one for one in [BareLoop(), *OURS, *PEERS, *COMPRESSED_PEERS, *WHOLE_WAY, *VIDEOS]
 }

@@ -58,6 +58,7 @@ class Contestant:
     label: str
     keeps_metadata: bool = False
     ours: bool = False
+    lossy: bool = False
     own_camera: ClassVar[bool] = False
     needs: tuple[str, ...] = ()
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from mda_writers.bench.contestants.base import Contestant, Job, read_tiff
 
 
-class _DirectMode(Contestant):
+class DirectMode(Contestant):
     """`begin`, `add_frame`, `finish`; journal, sidecar and checksums as by default."""
 
     keeps_metadata = True
     ours = True
     writer: ClassVar[str]
-    file: ClassVar[str]
+    file: str
 
     def __init__(self, name: str, label: str, **options: Any) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class _DirectMode(Contestant):
         writer.finish()
 
 
-class BigTiff(_DirectMode):
+class BigTiff(DirectMode):
     """`BigTiffWriter`."""
 
     needs = ("mda_writers.writers.bigtiff", "tifffile")
@@ -48,7 +48,7 @@ class BigTiff(_DirectMode):
         return read_tiff(path / self.file, index)
 
 
-class OMEZarr(_DirectMode):
+class OMEZarr(DirectMode):
     """`OMEZarrWriter`."""
 
     needs = ("mda_writers.writers.ome_zarr", "zarr")
