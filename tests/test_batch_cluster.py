@@ -199,6 +199,37 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def test_what_a_lost_cluster_has_done_of_a_large_recording_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_BYTES", 10 * 256 * 256 * 2)
+    source = recorded(tmp_path / "big.ome.tiff", frames=400, shape=(256, 256))
+    out = tmp_path / "out" / "big.csv"
+    kept = tmp_path / "out" / ".big.csv.making" / "parts"
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None,
+        host="127.0.0.1", memory_limit=0,
+    ) as lost, distributed.Client(lost, set_as_default=False) as client:  # fmt: skip
+
+        def cancel_all() -> None:
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and not (kept / "3").exists():
+                time.sleep(0.001)
+            client.cancel([distributed.Future(key, client) for key in list(client.futures)])
+
+        canceller = threading.Thread(target=cancel_all)
+        canceller.start()
+        with pytest.raises(BatchError, match="the cluster gave it up"):
+            trace(source, out, client=client, progress=False)
+        canceller.join()
+    done = {path.name for path in kept.iterdir() if path.name.isdigit()}
+    assert 4 <= len(done) < 80
+    trace(source, out, workers=2, progress=False)
+    trace(source, tmp_path / "whole.csv", workers=1, progress=False)
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert {path.name for path in out.parent.iterdir()} == {"big.csv", "big.csv.process.json"}
+
+
 def test_a_scheduler_that_is_not_there_is_told_of(tmp_path: Path) -> None:
     from mda_writers import WriteError
     from mda_writers.batch import crew

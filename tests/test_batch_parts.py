@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -212,6 +214,48 @@ def test_what_a_killed_batch_has_made_of_the_parts_is_not_made_again(
     project(source, other, axes="tc", workers=2, progress=False)
     assert len(made) == 4
     assert not WorkFolder(other).folder.exists()
+
+
+SLOW = """
+import sys, time
+from mda_writers.batch import parts, project
+from mda_writers.batch.projection import Project
+
+run_part = Project.run_part
+
+def slowly(*arguments):
+    time.sleep(0.3)
+    run_part(*arguments)
+
+Project.run_part = slowly
+parts.PART_BYTES = 5 * 2048
+project(sys.argv[1], sys.argv[2], axes="t", workers=2, progress=False)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT does not reach a single child there")
+def test_after_ctrl_c_the_next_batch_goes_on_with_the_parts(
+    counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = recorded(tmp_path / "a.ome.tiff", frames=20), tmp_path / "out" / "p.ome.tiff"
+    child = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(source), str(out)], stderr=subprocess.DEVNULL
+    )
+    kept = WorkFolder(out).parts
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not (kept / "1").exists():
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=60) != 0
+    done = {path.name for path in kept.iterdir() if path.name.isdigit()}
+    assert 2 <= len(done) < 8
+    assert {path.name for path in out.parent.iterdir()} == {WorkFolder(out).folder.name}
+    monkeypatch.setattr(parts, "PART_BYTES", 5 * 2048)
+    project(source, out, axes="t", workers=2, progress=False)
+    assert set(counted) == {str(number) for number in range(8)} - done
+    assert not WorkFolder(out).folder.exists()
+    with open_dataset(source) as before:
+        assert np.array_equal(tifffile.imread(out), before.isel().max(axis=0))
 
 
 # ---------------------------------------------------------------- conversion to OME-Zarr

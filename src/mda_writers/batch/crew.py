@@ -22,6 +22,10 @@ CONNECT_S = 10
 """How long to wait for a scheduler to answer."""
 
 
+class LostWorkersError(WriteError):
+    """Those who did the work are gone: the fault is not in the work, which may go on elsewhere."""
+
+
 class Crew:
     """Does calls, each on one of its workers; used from several threads at once.
 
@@ -50,6 +54,8 @@ class Crew:
         ------
         Exception
             What the first of them that failed has raised; no other begins then.
+        LostWorkersError
+            If the workers could not do it.
         KeyboardInterrupt
             If the crew was stopped meanwhile.
         """
@@ -75,10 +81,13 @@ class Crew:
     def _value(self, future: Future[Any]) -> Any:
         try:
             value, error = future.result()
-        except CancelledError as cancelled:
+        except (Exception, CancelledError) as lost:
             if self._stopped:
-                raise KeyboardInterrupt from cancelled
-            raise WriteError("The cluster gave it up: it was cancelled there.") from cancelled
+                raise KeyboardInterrupt from lost
+            raise LostWorkersError(
+                f"the cluster gave it up ({type(lost).__name__}: {lost}). The parts that are "
+                "done are kept; start again to go on with them."
+            ) from lost
         if error is not None:
             raise error
         return value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from mda_writers.batch.crew import LostWorkersError
 from mda_writers.batch.process_record import RECORD_SUFFIX, ProcessRecord, sizes_of
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.sinks.seal import is_intact, sealed
@@ -48,7 +49,7 @@ class WorkFolder:
     def held(self, *, overwrite: bool = False) -> Iterator[None]:
         """Keep others from it for the block; complete first what a killed process had sealed.
 
-        Afterwards nothing is left but the result; parts stay when they were interrupted.
+        Afterwards nothing is left but the result; and parts, if they can be gone on with.
 
         Raises
         ------
@@ -64,7 +65,7 @@ class WorkFolder:
             if self._sealed.exists():
                 self.place(overwrite=overwrite)
             yield
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LostWorkersError):
             to_go_on = self.parts.exists()
             raise
         finally:
