@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mda_writers.dataset.zarr_read import read_box
+from mda_writers.dataset.zarr_read import is_blank, read_box
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.zarr_frames import open_level, plane_places, read_frame
 from mda_writers.storage.object_path import ObjectPath
@@ -109,7 +109,7 @@ class ObjectPlanes:
     ) -> None:
         """Look whether frames of nothing but zeros are real: Zarr reads lost objects as zeros."""
         for frame, place in zip(frames, places, strict=True):
-            for plane in () if frame.any() else plane_places(image, place):
+            for plane in plane_places(image, place) if is_blank(frame) else ():
                 chunk = tuple(i // n for i, n in zip((*plane, 0, 0), array.chunks, strict=True))
                 name = f"{array.path}/{array.metadata.encode_chunk_key(chunk)}"
                 if not ObjectPath(self._root.store, name).exists():

@@ -38,7 +38,8 @@ class PagedTiff:
         """
         with self._lock:
             try:
-                return np.stack([self._page(int(number)) for number in numbers])
+                pages = [self._page(int(number)) for number in numbers]
+                return pages[0][np.newaxis] if len(pages) == 1 else np.stack(pages)
             except CorruptRecordingError:
                 raise
             except Exception as error:  # whatever a damaged file makes of tifffile

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.dataset.shard_maps import ShardMaps, can_map
-from mda_writers.dataset.zarr_read import read_box
+from mda_writers.dataset.zarr_read import is_blank, read_box
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.zarr_final import levels_of
 from mda_writers.formats.zarr_frames import open_level, plane_places, read_frame
@@ -122,7 +122,7 @@ class ZarrPlanes:
             If the chunk's file is missing.
         """
         for frame, place in zip(frames, places, strict=True):
-            if not frame.any():
+            if is_blank(frame):
                 for plane in plane_places(image, place):
                     path = _chunk_path(self._folder / image.file / str(level), array, plane)
                     if not path.exists():

@@ -42,3 +42,8 @@ def read_box(
     box = np.asarray(array[tuple(spans)])
     back = [list(axes).index(axis) for axis in order]
     return box.transpose(*back, len(back), len(back) + 1).reshape(len(slots), *box.shape[-2:])
+
+
+def is_blank(frame: np.ndarray) -> bool:
+    """Return whether a frame is nothing but zeros; its first row mostly tells that it is not."""
+    return not frame[:1].any() and not frame.any()
