@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -94,8 +93,10 @@ def _make_part(process: Process, inputs: Sequence[Path], part: Block, target: Pa
     beside = target.with_name(f"{target.name}.{uuid4().hex}")
     try:
         process.run_part(inputs, part, beside)
-        with suppress(OSError):  # a worker that was given up made it after all
-            beside.replace(target)
+        beside.replace(target)
+    except OSError:
+        if not target.exists():  # else a worker that was given up made it after all
+            raise
     finally:
         remove(beside)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -68,7 +67,7 @@ def merge(
         raise ValueError(f"names has {len(names)} names for {len(paths)} recordings.")
     target = Path(output).expanduser().absolute()
     process = Merge(None if names is None else tuple(names), dict(options or {}))
-    partial(check_options, options=process.options)(target)
+    check_options(target, process.options)
     return run(process, [(paths, target)], running)
 
 
