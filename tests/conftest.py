@@ -19,10 +19,17 @@ pytest.register_assert_rewrite("promises")
 
 from pymmcore_plus import CMMCorePlus  # noqa: E402 - after the log file is switched off
 
+import mda_writers  # noqa: E402 - the same
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MM_CONFIGS = Path(__file__).parent.parent / "mm_configs"
+# of the package that is tested: installed with it, or beside it in a checkout
+_CONFIGS = [
+    Path(mda_writers.__file__).parent / "mm_configs",
+    Path(__file__).parent.parent / "mm_configs",
+]
+MM_CONFIGS = next(folder for folder in _CONFIGS if folder.exists())
 
 # pytest formats every record for its report; the runner logs each event, sequence and all, as INFO
 logging.getLogger("pymmcore-plus").setLevel(logging.WARNING)

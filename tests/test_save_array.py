@@ -346,7 +346,7 @@ def test_all_metadata_but_the_notes_is_embedded(tmp_path: Path) -> None:
     assert written["Channel"] == {"Name": ["GFP", "RFP"]}
     with tifffile.TiffFile(tmp_path / "a.ome.tiff") as tif:
         numerator, denominator = tif.pages[0].tags["XResolution"].value
-        assert numerator / denominator == pytest.approx(1e4 / 0.130, rel=1e-6)
+        assert numerator / denominator == pytest.approx(1e4 / 0.130, rel=1e-5)
 
 
 def test_two_outputs_in_one_folder_keep_their_metadata(tmp_path: Path) -> None:

@@ -25,7 +25,11 @@ class HandlerBase:
 
     position_arrays: dict[str, Any]
     current_sequence: Any
-    position_sizes: list[dict[str, int]]
+
+    @property
+    def position_sizes(self) -> list[dict[str, int]]:
+        """Axis → size of every image, in order."""
+        raise NotImplementedError
 
     def sequenceStarted(self, seq: Any, meta: Any = None) -> None:
         """Receive the sequence that begins, and the summary metadata."""
@@ -59,4 +63,8 @@ def _handler_base() -> type:
     return upstream_writer
 
 
-OMETiffWriter: Any = _handler_base()
+if TYPE_CHECKING:
+    # so that a misspelt method of a writer is found: upstream's class is Any to a type checker
+    OMETiffWriter = HandlerBase
+else:
+    OMETiffWriter = _handler_base()

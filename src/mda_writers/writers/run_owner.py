@@ -44,7 +44,7 @@ MIN_FREE_BYTES = 1 << 20
 """Default of ``min_free_bytes``: what the last lines of a journal need on a full disk."""
 
 
-class RunOwner(OMETiffWriter):  # type: ignore[misc]
+class RunOwner(OMETiffWriter):
     """Owns the run of a writer; its parameters are described at `MDAWriter`."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
