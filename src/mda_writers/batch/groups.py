@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from mda_writers.batch.parts import Block
-    from mda_writers.batch.reading import Place
     from mda_writers.dataset.dataset import Dataset
     from mda_writers.model.layout import ImageLayout
 
@@ -25,17 +24,17 @@ class Group:
     ----------
     image : ImageLayout
         Their image.
-    places : sequence of tuple
-        Where they are, in the order of the axes.
+    places : np.ndarray
+        Where they are, ``(frames, axes)``, in the order of the axes.
     begin : int
         How many frames the groups before it have.
     """
 
     image: ImageLayout
-    places: Sequence[Place]
+    places: np.ndarray
     begin: int
 
-    def within(self, block: Block) -> Sequence[Place]:
+    def within(self, block: Block) -> np.ndarray:
         """Return those of its places that are in a block of its image."""
         return self.places[max(0, block.begin - self.begin) : max(0, block.end - self.begin)]
 
@@ -44,11 +43,14 @@ def groups_of(dataset: Dataset, axes: str) -> Iterator[Group]:
     """Return the groups of all frames on disk, image after image."""
     source = dataset.source
     for image in source.contents.layout.images:
+        slots = source.slots(image.key)
         kept = [n for n, axis in enumerate(image.sizes) if axis not in axes]
-        groups: defaultdict[Place, list[Place]] = defaultdict(list)
-        for place in np.argwhere(source.slots(image.key) >= 0):
-            groups[tuple(int(place[n]) for n in kept)].append(tuple(map(int, place)))
-        begin = 0
-        for places in groups.values():
-            yield Group(image, places, begin)
-            begin += len(places)
+        places = np.argwhere(slots >= 0)
+        numbers = np.zeros(len(places), np.int64)
+        for n in kept:
+            numbers = numbers * slots.shape[n] + places[:, n]
+        order = np.argsort(numbers, kind="stable")
+        places, numbers = places[order], numbers[order]
+        begins = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
+        for begin, end in pairwise([*begins, len(places)]):
+            yield Group(image, places[begin:end], begin)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mda_writers.batch.parts import Block
-    from mda_writers.batch.reading import Place
     from mda_writers.batch.summary import Summary
     from mda_writers.dataset.dataset import Dataset
     from mda_writers.model.layout import ImageLayout
@@ -114,7 +113,8 @@ class Project(Process):
         """Write the maxima of a block as raw pixels; other blocks may have frames of them, too."""
         with opened(inputs[0]) as dataset, target.open("wb") as stream:
             for group in groups_of(dataset, self.axes):
-                if group.image.key == part.key and (inside := group.within(part)):
+                inside = group.within(part)
+                if group.image.key == part.key and len(inside):
                     stream.write(_maximum(dataset, group.image, inside).tobytes())
 
     def join(
@@ -168,19 +168,20 @@ def _filled(dataset: Dataset, axes: str) -> dict[str, np.ndarray]:
 
 def _frame(dataset: Dataset, group: Group, largest: np.ndarray, axes: str) -> Frame:
     """Return a projected frame, with the metadata of the first of its frames."""
-    first = dataset.source.metadata(group.image, group.places[0])
-    made_of = [index_of(group.image, place) for place in group.places[:FRAMES_LISTED]]
+    some = group.places[:FRAMES_LISTED].tolist()
+    first = dataset.source.metadata(group.image, tuple(some[0]))
+    made_of = [index_of(group.image, place) for place in some]
     index = {a: i for a, i in made_of[0].items() if a not in axes}
     about = {**first, "projected_frames": made_of, "projected_axes": axes}
     return Frame(largest, index, own_metadata(about), **times_of(first))
 
 
-def _maximum(dataset: Dataset, image: ImageLayout, places: Sequence[Place]) -> np.ndarray:
+def _maximum(dataset: Dataset, image: ImageLayout, places: np.ndarray) -> np.ndarray:
     source = dataset.source
     slots = source.slots(image.key)
     largest: np.ndarray | None = None
     for place in places:
-        frame = source.read(image, slots[place].reshape(1))[0]
+        frame = source.read(image, slots[tuple(place)].reshape(1))[0]
         if largest is None:
             largest = np.array(frame, image.dtype)
         else:
@@ -196,7 +197,7 @@ def _joined(groups: Iterator[Group], parts: Sequence[tuple[Block, Path]]) -> Ite
         image = group.image
         pieces = []
         for part, path in parts:
-            if part.key == image.key and group.within(part):
+            if part.key == image.key and len(group.within(part)):
                 pixels = np.fromfile(path, image.dtype, prod(image.frame_shape), offset=read[path])
                 pieces.append(pixels.reshape(image.frame_shape))
                 read[path] += image.frame_bytes
