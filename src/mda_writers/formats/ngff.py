@@ -1,4 +1,4 @@
-"""What an OME-Zarr says about itself: axes, sizes of pixels, places, channels, series, plates.
+"""What an image in OME-Zarr says about itself: its axes and levels, what their pixels measure.
 
 Source: https://ngff.openmicroscopy.org/0.5/ and https://ngff.openmicroscopy.org/0.4/ . Both say
 the same; 0.5 puts everything under one key ``ome``.
@@ -6,20 +6,16 @@ the same; 0.5 puts everything under one key ``ome``.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from mda_writers.formats.ngff_channels import describe_channels
 from mda_writers.formats.zarr_grid import NGFF_ORDER
-from mda_writers.model.channel_color import channel_color
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from mda_writers.formats.ngff_channels import Window
     from mda_writers.model.layout import ImageLayout, Layout
-
-Window = tuple[float, float]
 
 ZARR_FORMAT = {"0.4": 2, "0.5": 3}
 """Version of NGFF → version of Zarr."""
@@ -31,8 +27,6 @@ _AXES = {
     "y": {"name": "y", "type": "space", "unit": "micrometer"},
     "x": {"name": "x", "type": "space", "unit": "micrometer"},
 }
-
-_RGB = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
 
 
 def image_attributes(
@@ -69,96 +63,18 @@ def image_attributes(
     if len(z_steps) > 1:
         multiscale |= {"type": "mean", "metadata": _downscaling(z_steps)}
     omero: dict[str, Any] = {
-        "channels": _channels(layout, image, windows),
+        "channels": describe_channels(layout, image, windows),
         "rdefs": {"defaultT": 0, "defaultZ": image.sizes.get("z", 1) // 2, "model": "color"},
     }
     if version == "0.4":
         multiscale["version"] = omero["version"] = version
-    return _versioned(version, {"multiscales": [multiscale], "omero": omero})
+    return versioned(version, {"multiscales": [multiscale], "omero": omero})
 
 
 def stored_axes(image: ImageLayout) -> list[str]:
     """Return the axes of an image in NGFF's order."""
     colour = len(image.frame_shape) == 3
     return [a for a in NGFF_ORDER if a in image.sizes or (a == "c" and colour)] + ["y", "x"]
-
-
-def channel_labels(image: ImageLayout) -> list[str]:
-    """Return a name for every index along c."""
-    names = [channel.name or channel.camera for channel in image.channels]
-    names += [""] * (image.sizes.get("c", 1) - len(names))
-    if len(image.frame_shape) == 3:
-        return [f"{name} {colour}".strip() for name in names for colour, _ in _RGB]
-    return [name or f"channel {n}" for n, name in enumerate(names)]
-
-
-def series_root(version: str) -> dict[str, Any]:
-    """Return the attributes of a folder of several images (bioformats2raw layout)."""
-    return _versioned(version, {"bioformats2raw.layout": 3})
-
-
-def series_attributes(paths: Iterable[str], version: str) -> dict[str, Any]:
-    """Return the attributes of the group ``OME``: which images there are."""
-    return _versioned(version, {"series": list(paths)})
-
-
-def plate_attributes(
-    plate: Mapping[str, Any], fields: Mapping[tuple[int, int], int], version: str
-) -> dict[str, Any]:
-    """Return the attributes of a plate.
-
-    Parameters
-    ----------
-    plate : mapping
-        As ``describe_plate`` returned it.
-    fields : mapping
-        Row and column of every well that has images → how many.
-    version : str
-        NGFF's.
-    """
-    rows, columns = plate["rows"], plate["columns"]
-    content: dict[str, Any] = {
-        "name": plate["name"],
-        "rows": [{"name": name} for name in rows],
-        "columns": [{"name": name} for name in columns],
-        "wells": [
-            {"path": f"{rows[row]}/{columns[column]}", "rowIndex": row, "columnIndex": column}
-            for row, column in sorted(fields)
-        ],
-        "field_count": max(fields.values(), default=0),
-        "acquisitions": [{"id": 0, "maximumfieldcount": max(fields.values(), default=1)}],
-        "version": version,
-    }
-    return _versioned(version, {"plate": content})
-
-
-def well_attributes(fields: Iterable[str], version: str) -> dict[str, Any]:
-    """Return the attributes of a well with these fields."""
-    images = [{"path": path, "acquisition": 0} for path in fields]
-    return _versioned(version, {"well": {"images": images, "version": version}})
-
-
-def wells_of(folders: Iterable[str]) -> dict[str, list[str]]:
-    """Return the fields of every well: ``["A/1/0", "A/1/1"]`` → ``{"A/1": ["0", "1"]}``."""
-    wells: defaultdict[str, list[str]] = defaultdict(list)
-    for folder in folders:
-        well, field = folder.rsplit("/", 1)
-        wells[well].append(field)
-    return dict(wells)
-
-
-def contrast_window(plane: np.ndarray) -> Window:
-    """Return the values between which a plane is shown: all but a thousandth at either end."""
-    step = max(1, min(plane.shape) // 512)
-    sample = plane[::step, ::step].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        return 0.0, 1.0
-    low, high = (float(v) for v in np.percentile(sample, [0.1, 99.9]))
-    return low, high if high > low else low + 1.0
-
-
-# ---------------------------------------------------------------- helpers
 
 
 def _downscaling(z_steps: Sequence[int]) -> dict[str, str]:
@@ -169,10 +85,6 @@ def _downscaling(z_steps: Sequence[int]) -> dict[str, str]:
         "args": "integers rounded to the nearest, halves upwards; odd edges averaged with "
         "themselves; along z the mean of the planes that were taken",
     }
-
-
-def _versioned(version: str, content: dict[str, Any]) -> dict[str, Any]:
-    return content if version == "0.4" else {"ome": {"version": version, **content}}
 
 
 def _axis(layout: Layout, axis: str) -> dict[str, str]:
@@ -214,44 +126,6 @@ def _dataset(
     }
 
 
-def _channels(
-    layout: Layout, image: ImageLayout, windows: Mapping[str, Window]
-) -> list[dict[str, Any]]:
-    labels = channel_labels(image)
-    low, high = _value_range(layout, image)
-    channels = []
-    for number, label in enumerate(labels):
-        start, end = windows.get(label, (low, high))
-        channels.append(
-            {
-                "label": label,
-                "color": _color(image, label, number, len(labels)),
-                "active": True,
-                "coefficient": 1.0,
-                "family": "linear",
-                "inverted": False,
-                "window": {
-                    "min": min(low, start),
-                    "max": max(high, end),
-                    "start": start,
-                    "end": end,
-                },
-            }
-        )
-    return channels
-
-
-def _value_range(layout: Layout, image: ImageLayout) -> Window:
-    dtype = np.dtype(image.dtype)
-    if dtype.kind not in "iu":
-        return 0.0, 1.0
-    limits = np.iinfo(dtype)
-    if dtype.kind == "u" and layout.bit_depth and layout.bit_depth < limits.bits:
-        return 0.0, float(2**layout.bit_depth - 1)
-    return float(limits.min), float(limits.max)
-
-
-def _color(image: ImageLayout, label: str, number: int, count: int) -> str:
-    if len(image.frame_shape) == 3:
-        return _RGB[number % 3][1]
-    return channel_color(label, number, count)
+def versioned(version: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Return attributes where that version of NGFF has them."""
+    return content if version == "0.4" else {"ome": {"version": version, **content}}

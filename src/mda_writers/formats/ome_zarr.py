@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.formats.format import Format
-from mda_writers.formats.ngff import (
-    ZARR_FORMAT,
-    Window,
-    channel_labels,
-    contrast_window,
-    image_attributes,
+from mda_writers.formats.ngff import ZARR_FORMAT, image_attributes
+from mda_writers.formats.ngff_channels import Window, channel_labels, contrast_window
+from mda_writers.formats.ngff_folders import (
     plate_attributes,
     series_attributes,
     series_root,

@@ -33,13 +33,11 @@ class ZarrOptions:
     def parse(
         cls,
         version: str,
-        compression: str | None,
-        compression_level: int | None,
-        shuffle: str | None,
+        compression: Compression | None,
         levels: int | str,
+        z_factor: int,
         chunks: Mapping[str, int] | None,
         shards: Mapping[str, int] | None,
-        z_factor: int,
     ) -> ZarrOptions:
         """Return the options, checked.
 
@@ -58,7 +56,7 @@ class ZarrOptions:
             raise ValueError("shards: NGFF 0.4 has none; use ngff_version='0.5' or leave them out.")
         return cls(
             version,
-            Compression.parse(compression, compression_level, shuffle),
+            compression,
             levels if levels == "auto" else int(levels),
             _checked("chunks", chunks, _CHUNK_AXES, "a chunk holds (a tile of) one plane"),
             _checked("shards", shards, _SHARD_AXES, "a shard holds whole planes"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mda_writers.errors import WriteError
 from mda_writers.formats.ome_zarr import OmeZarrFormat
+from mda_writers.formats.zarr_codecs import Compression
 from mda_writers.formats.zarr_options import ZarrOptions
 from mda_writers.model.series import by_well, describe_plate, numbered
 from mda_writers.storage.object_path import ObjectPath
@@ -87,25 +88,18 @@ class OMEZarrWriter(MDAWriter):
         storage_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
+        compressed = Compression.parse(compression, compression_level, shuffle)
         self._options = ZarrOptions.parse(
-            ngff_version,
-            compression,
-            compression_level,
-            shuffle,
-            levels,
-            chunks,
-            shards,
-            z_factor,
+            ngff_version, compressed, levels, z_factor, chunks, shards
         )
         self._storage_options = dict(storage_options or {})
-        self._folder_url, self._name = "", ""
-        if "://" in str(store):
-            self._folder_url, _, store = str(store).rstrip("/").rpartition("/")
-            if shards:
-                raise ValueError("shards: object stores have none; every chunk is an object.")
-        elif self._storage_options:
+        self._folder_url, name = _folder_and_name(store)
+        self._name = ""
+        if self._folder_url and shards:
+            raise ValueError("shards: object stores have none; every chunk is an object.")
+        if self._storage_options and not self._folder_url:
             raise ValueError("storage_options: only for a URL such as s3://bucket/exp.ome.zarr.")
-        super().__init__(store, **options)
+        super().__init__(name, **options)
         if self._folder_url and not self._overwrite and self._is_taken(self.path.name):
             raise FileExistsError(
                 f"{self._folder_url}/{self.path.name}: exists. Choose another name, or pass "
@@ -154,3 +148,11 @@ class OMEZarrWriter(MDAWriter):
             header["url"] = f"{self._folder_url}/{name}"
             self._make_room(name)
         super()._begin_run(locator, replace(layout, plate=plate), header)
+
+
+def _folder_and_name(store: str | Path) -> tuple[str, str | Path]:
+    """Return where in an object store the recording goes, and its name; "" for a path."""
+    if "://" not in str(store):
+        return "", store
+    folder, _, name = str(store).rstrip("/").rpartition("/")
+    return folder, name
