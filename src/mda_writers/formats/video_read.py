@@ -138,8 +138,7 @@ class VideoReader:
         self._numbers = {ticks: number for number, ticks in enumerate(self._ticks)}
         base = float(self._stream.time_base)
         self.times_s = [ticks * base for ticks in self._ticks]
-        self._reopen()
-        self._decode_from(0)
+        self._next = len(self._ticks)  # whoever reads goes to where his frame is
 
     def _reopen(self) -> None:
         self._file.close()
