@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ class _RichBar:
     def __init__(self, progress: Any) -> None:
         self._progress = progress
         self._task = progress.add_task("", total=0)
+        self._total = 0
+        self._lock = Lock()
 
     def expect(self, more: int) -> None:
-        with self._progress._lock:  # the total is read and written by several threads
-            total = self._progress.tasks[0].total
-            self._progress.update(self._task, total=total + more)
+        with self._lock:
+            self._total += more
+            self._progress.update(self._task, total=self._total)
 
     def advance(self, what: str = "") -> None:
         self._progress.update(self._task, advance=1, **({"description": what} if what else {}))
