@@ -125,3 +125,20 @@ def test_a_writer_is_opened_at_the_name_that_its_last_run_took(tmp_path: Path) -
         writer.finish()
         with open_dataset(writer) as dataset:
             check_stamp(dataset.read_image(), {"t": n})
+
+
+def test_a_new_frame_makes_nothing_anew_that_it_does_not_change(tmp_path: Path) -> None:
+    writer = BigTiffWriter(tmp_path / "exp.ome.tif")
+    writer.begin(32, 32, False, dtype="uint16", sizes={"p": 2, "t": 3})
+    with open_dataset(writer) as dataset:
+        slots, coordinates = dataset.source.slots("p0"), dataset._coordinates
+        assert (slots < 0).all()
+        writer.add_frame(stamp({"p": 0, "t": 0}, (32, 32), "uint16"))
+        assert dataset.await_new_image(10)
+        assert dataset._coordinates is coordinates
+        assert dataset.source.slots("p0").tolist() == [0, -1, -1]
+        assert dataset.source.slots("p0") is slots  # of a million frames, too
+        writer.finish()
+        dataset.refresh()
+        assert dataset.source.slots("p0").tolist() == [0]
+        assert dataset.sizes["t"] == 1

@@ -36,6 +36,7 @@ class Described:
     def __init__(self, source: FrameSource, path: Path | str) -> None:
         self.path = path
         self._source = source
+        self._coordinates = Coordinates(())
         self._update()
 
     @property
@@ -141,8 +142,10 @@ class Described:
     # ------------------------------------------------------------ helpers
 
     def _update(self) -> None:
+        """Take in what the source knows by now; new frames alone change no coordinates."""
         self._contents: Contents = self._source.contents
-        self._coordinates = Coordinates(self._contents.layout.images)
+        if self._contents.layout.images != self._coordinates.images:
+            self._coordinates = Coordinates(self._contents.layout.images)
         self._by_level: dict[int, tuple[PixelSource, Coordinates]] = {
             0: (self._source, self._coordinates)
         }

@@ -52,6 +52,8 @@ class FillingImage:
     @property
     def slots(self) -> np.ndarray:
         """The slot of every place, as in `FrameSource`."""
+        if not self._image.growing:
+            return self._slots  # a copy of a million for each new frame would cost 10 ms
         if self._told is None:
             slots = self._slots[tuple(map(slice, self._extent))]
             places = np.arange(slots.size).reshape(slots.shape)
@@ -84,7 +86,9 @@ class FillingImage:
         twice[_repeated(flat)] = True
         if twice.any():
             raise PlaceError(int(twice.argmax()), "names a place that another line has named")
-        self._slots.reshape(-1)[flat] = slots
+        # where a growing image has a place is known when it is asked for
+        fixed = slots if self._image.growing else np.where(slots == BY_PLACE, flat, slots)
+        self._slots.reshape(-1)[flat] = fixed
         self._line_at.reshape(-1)[flat] = lines
         self._told = None
 

@@ -42,6 +42,7 @@ class RecordingSource:
         self._path = path
         self._storage_options = dict(storage_options or {})
         self._files: dict[tuple[str, int], str] = {}
+        self._slots: dict[str, np.ndarray] = {}
         self._book: FinishedBook | JournalBook = open_book(path)
         self._planes = self._planes_of(self._book.format)
 
@@ -52,7 +53,11 @@ class RecordingSource:
 
     def slots(self, key: str) -> np.ndarray:
         """Return the slot of every place of an image."""
-        return self._planes.slots(self.contents.layout.image(key), self._book.slots(key))
+        slots = self._slots.get(key)  # another thread may refresh meanwhile
+        if slots is None:
+            image = self.contents.layout.image(key)
+            slots = self._slots[key] = self._planes.slots(image, self._book.slots(key))
+        return slots
 
     def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
         """Return the frames of some slots."""
@@ -83,6 +88,7 @@ class RecordingSource:
             return self._book.metadata(image, place)
         except FileNotFoundError:  # the journal went: the recording has just ended
             self._book = open_book(self._path)
+            self._slots.clear()
             return self._book.metadata(image, place)
 
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -96,6 +102,7 @@ class RecordingSource:
         """
         if isinstance(self._book, FinishedBook):
             return []
+        self._slots.clear()
         ended = recording_path(self._path).exists()
         try:
             came = self._book.refresh()
