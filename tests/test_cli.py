@@ -44,6 +44,10 @@ def test_demo_records_verifies_and_lists(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "demo.ome.tiff: all 90 frames read back as they were acquired" in done.stdout
     assert "demo.ome.zarr: all 90 frames read back as they were acquired" in done.stdout
+    assert "demo.ome.tiff: 90 of 90 frames seen as they came" in done.stdout
+    assert "demo.mp4: verified, 90 frames read" in done.stdout
+    assert "session: finished, with eye, meso, wheel and 2 notes" in done.stdout
+    assert len(list((tmp_path / "out").rglob("report.html"))) == 2
     listed = {line.split()[1].rstrip("/") for line in done.stdout.splitlines() if "── " in line}
     assert listed == {path.name for path in (tmp_path / "out").iterdir()}
 
