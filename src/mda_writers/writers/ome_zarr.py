@@ -88,6 +88,9 @@ class OMEZarrWriter(MDAWriter):
         storage_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
+        # here, and not at the first frame: it takes a quarter of a second, in which frames pile up
+        import zarr  # noqa: F401
+
         compressed = Compression.parse(compression, compression_level, shuffle)
         self._options = ZarrOptions.parse(
             ngff_version, compressed, levels, z_factor, chunks, shards
