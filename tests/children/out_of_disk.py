@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,8 @@ LIMIT_BYTES = 1 << 20
 
 def run(writer: str, path: Path, planned: bool, result: Connection) -> None:
     """Send the name of the error that ended the recording, and the number of frames written."""
+    import resource  # Windows has none, and must be able to import this
+
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES))
     module, name = writer.split(":")
     made: Any = getattr(import_module(module), name)(path)

@@ -20,7 +20,7 @@ class ImageArray(ABC):
     Attributes
     ----------
     image : ImageLayout
-        What it holds.
+        What it holds. A subclass whose pixels differ from that says sizes, shape and type itself.
     """
 
     image: ImageLayout

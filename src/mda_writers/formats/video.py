@@ -10,6 +10,7 @@ import orjson
 
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.format import Format
+from mda_writers.formats.image_array import ImageArray
 from mda_writers.formats.video_film import Film
 from mda_writers.formats.video_finish import finish_video
 from mda_writers.formats.video_options import Subject
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from mda_writers.formats.image_array import Place
     from mda_writers.formats.video_options import VideoOptions
     from mda_writers.model.frame import Frame
     from mda_writers.model.layout import ImageLayout, Layout
@@ -30,7 +32,7 @@ OPEN_READERS = 16
 """Videos that are kept open while frames are read in the order in which they came."""
 
 
-class VideoArray:
+class VideoArray(ImageArray):
     """One image as videos, one for each of its channels; ``array[index] = frame``.
 
     What is read from it is what the videos hold: in their size, their type, and as their codec
@@ -100,33 +102,6 @@ class VideoArray:
         if errors:
             raise errors[0]
 
-    # ------------------------------------------------------------ pixels out
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        sizes = tuple(self._image().sizes.values())
-        index = index if isinstance(index, tuple) else (index,)
-        leading, within = index[: len(sizes)], index[len(sizes) :]
-        places = np.arange(np.prod(sizes, dtype=int)).reshape(sizes)[leading]
-        pixels = np.zeros((*places.shape, *self._frame_shape), self.dtype)
-        wanted: defaultdict[int, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
-        for target in np.ndindex(places.shape):
-            place = tuple(int(i) for i in np.unravel_index(places[target], sizes))
-            if place in self._numbers:
-                wanted[self._channel(place)].append((self._numbers[place], target))
-        for channel, frames in wanted.items():
-            _read_into(pixels, self._films[channel].path, sorted(frames))
-        return np.asarray(pixels[(slice(None),) * places.ndim + tuple(within)])
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of all axes; an image that grows tells those so far."""
-        return (*self._image().sizes.values(), *self._frame_shape)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
     @property
     def dtype(self) -> np.dtype:
         """Type of the values in the videos."""
@@ -149,6 +124,17 @@ class VideoArray:
     @property
     def _frame_shape(self) -> tuple[int, ...]:
         return self._options.scaled(self._image().frame_shape)
+
+    def _sizes_now(self) -> tuple[int, ...]:
+        return tuple(self._image().sizes.values())
+
+    def _read(self, pixels: np.ndarray, wanted: list[tuple[Place, Place]]) -> None:
+        by_channel: defaultdict[int, list[tuple[int, Place]]] = defaultdict(list)
+        for target, place in wanted:
+            if place in self._numbers:
+                by_channel[self._channel(place)].append((self._numbers[place], target))
+        for channel, frames in by_channel.items():
+            _read_into(pixels, self._films[channel].path, sorted(frames))
 
     def _channel(self, index: tuple[int, ...]) -> int:
         axes = list(self._image().sizes)
