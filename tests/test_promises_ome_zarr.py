@@ -11,7 +11,7 @@ from promises.crash import CrashPromises
 from promises.disk import FullDiskPromises, SlowDiskPromises
 from promises.failure import FailurePromises
 from promises.lifecycle import LifecyclePromises, ThreadPromises
-from promises.zarr_kinds import OmeZarr, OmeZarr04, OmeZarrCompressed
+from promises.zarr_kinds import OmeZarr, OmeZarr04, OmeZarrCompressed, OmeZarrInZ
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -37,6 +37,10 @@ class TestCrashCompressed(OmeZarrCompressed, _OneModeIsEnough):
 
 class TestCrash04(OmeZarr04, _OneModeIsEnough):
     """A killed process, with a file a chunk."""
+
+
+class TestCrashInZ(OmeZarrInZ, _OneModeIsEnough):
+    """A killed process, with levels that are made of several planes."""
 
 
 class TestFullDisk(OmeZarr, FullDiskPromises):

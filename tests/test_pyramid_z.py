@@ -442,3 +442,24 @@ def test_impossible_factors_are_refused_with_what_is_possible(
     with pytest.raises(ValueError, match=said):
         OMEZarrWriter(tmp_path / "a.zarr", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- room on the disk
+
+
+@pytest.mark.parametrize("sizes", [{"z": 40, "t": 2}, None], ids=["planned", "open"])
+def test_room_for_levels_that_are_made_at_the_end_is_left(
+    sizes: dict[str, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenSlabs.__init__, "__defaults__", (0,))  # all of them are
+    volume = noise("uint16", 40, 2, 64, 64)
+    writer = OMEZarrWriter(tmp_path / "a.zarr", levels=3, z_factor=2, compression="zstd")
+    writer.begin(64, 64, is_color=False, dtype="uint16", sizes=sizes)
+    for z, t in np.ndindex(40, 2):
+        writer.add_frame(volume[z, t], index={"z": z, "t": t})
+    writer.isel(z=39, t=1)
+    assert writer._run is not None
+    owed = writer._run.pool.bytes_under_way()
+    writer.finish()
+    made = sum(read_with_zarr(tmp_path / "a.zarr" / str(level)).nbytes for level in (1, 2))
+    assert made <= owed <= 1.5 * made

@@ -33,6 +33,13 @@ class Writer04(OMEZarrWriter):
         super().__init__(store, ngff_version="0.4", **options)
 
 
+class WriterInZ(OMEZarrWriter):
+    """With levels that are smaller along z, too."""
+
+    def __init__(self, store: Any, **options: Any) -> None:
+        super().__init__(store, levels=3, z_factor=2, **options)
+
+
 class OmeZarr(Kind):
     """``OMEZarrWriter``, read by zarr-python."""
 
@@ -81,3 +88,9 @@ class OmeZarr04(OmeZarr):
     """NGFF 0.4: a file a chunk."""
 
     writer_class = Writer04
+
+
+class OmeZarrInZ(OmeZarr):
+    """Levels along z: those of a recording of open length are made at its end."""
+
+    writer_class = WriterInZ

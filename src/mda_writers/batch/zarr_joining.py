@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mda_writers.batch.parts import Block
+    from mda_writers.formats.levels_pool import LevelsPool
     from mda_writers.formats.ome_zarr import OmeZarrFormat
     from mda_writers.formats.zarr_array import ZarrArray
     from mda_writers.formats.zarr_image import ZarrImage
     from mda_writers.formats.zarr_options import ZarrOptions
     from mda_writers.formats.zarr_shards import Shard
     from mda_writers.model.layout import ImageLayout, Layout
-    from mda_writers.storage.ordered_pool import OrderedPool
 
 
 def frames_written(
@@ -119,7 +119,7 @@ class _JoiningFormat(PartFormat):
         self._before = before
 
     def new_array(
-        self, path: Path, image: ImageLayout, layout: Layout, pool: OrderedPool
+        self, path: Path, image: ImageLayout, layout: Layout, pool: LevelsPool
     ) -> ZarrImage:
         array = super().new_array(path, image, layout, pool)
         assert isinstance(array, _JoinedImage)
@@ -142,7 +142,7 @@ def _found(arrays: Sequence[Path]) -> dict[Path, list[Path]]:
 
 
 def _fill_again(
-    level: ZarrArray, files: Sequence[Path], index: tuple[int, ...], pool: OrderedPool
+    level: ZarrArray, files: Sequence[Path], index: tuple[int, ...], pool: LevelsPool
 ) -> None:
     """Fill a shard with the chunks of several, which are left as they are."""
     shard = level.new_shard(index)

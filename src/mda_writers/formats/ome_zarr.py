@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.formats.format import Format
+from mda_writers.formats.levels_pool import LevelsPool
 from mda_writers.formats.ngff import ZARR_FORMAT, image_attributes
 from mda_writers.formats.ngff_channels import Window, channel_labels, contrast_window
 from mda_writers.formats.ngff_folders import (
@@ -35,12 +36,13 @@ from mda_writers.formats.zarr_image import ZarrImage
 from mda_writers.formats.zarr_options import ZarrOptions
 from mda_writers.formats.zarr_smaller import complete_levels
 from mda_writers.formats.zarr_store import is_group, sync_metadata, write_file, write_group
-from mda_writers.storage.ordered_pool import OrderedPool
+from mda_writers.formats.zarr_stored import stored_level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from mda_writers.formats.zarr_stored import StoredLevel
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.plane import PlaneInfo
 
@@ -55,7 +57,7 @@ class OmeZarrFormat(Format):
     """
 
     name = "ome-zarr"
-    new_pool = OrderedPool
+    new_pool = LevelsPool
     final_sizes = staticmethod(final_sizes)
     image_class: type[ZarrImage] = ZarrImage
 
@@ -81,7 +83,7 @@ class OmeZarrFormat(Format):
         return cls(ZarrOptions.of_header(header))
 
     def new_array(
-        self, path: Path, image: ImageLayout, layout: Layout, pool: OrderedPool
+        self, path: Path, image: ImageLayout, layout: Layout, pool: LevelsPool
     ) -> ZarrImage:
         """Lay out one image of the recording `layout`."""
         for _ in image.file.split("/"):
@@ -114,7 +116,8 @@ class OmeZarrFormat(Format):
                 complete_levels([group / name for name in levels], image, taken, self._options)
             self._finish_levels(group, image, taken)
             smallest = taken.at_level(len(levels) - 1, self._options.z_factor)
-            windows = _windows(group, levels[-1], image, smallest) | windows
+            stored = stored_level(group / levels[-1], image.dtype, self._options)
+            windows = _windows(stored, image, smallest) | windows
             attributes = image_attributes(layout, image, steps, self._version, windows)
             write_group(group, attributes, self._zarr)
             sync_metadata(group, self._zarr)
@@ -188,7 +191,7 @@ def _images_in(group: Path) -> bool:
     return any(child.is_dir() and child.name != "OME" for child in group.iterdir())
 
 
-def _windows(group: Any, level: str, image: ImageLayout, planes: TakenPlanes) -> dict[str, Window]:
+def _windows(level: StoredLevel, image: ImageLayout, planes: TakenPlanes) -> dict[str, Window]:
     """Return what to show of each channel, from the plane in the middle of those it has."""
     labels = channel_labels(image)
     by_channel: defaultdict[int, list[tuple[int, ...]]] = defaultdict(list)
@@ -197,9 +200,7 @@ def _windows(group: Any, level: str, image: ImageLayout, planes: TakenPlanes) ->
         by_channel[channel].append(place)
     windows = {}
     for channel, places in by_channel.items():
-        # neither a damaged chunk nor an interpreter that exits (zarr-python reads nothing then)
-        # is a reason to leave the rest unfinished
+        # a damaged chunk is no reason to leave the rest unfinished
         with suppress(Exception):
-            array = open_level(group, level)
-            windows[labels[channel]] = contrast_window(np.asarray(array[places[len(places) // 2]]))
+            windows[labels[channel]] = contrast_window(level.read(places[len(places) // 2]))
     return windows

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from mda_writers.formats.levels_pool import LevelsPool
     from mda_writers.formats.zarr_options import ZarrOptions
     from mda_writers.model.layout import ImageLayout, Layout
-    from mda_writers.storage.ordered_pool import OrderedPool
 
 
 class ZarrImage:
@@ -44,7 +44,7 @@ class ZarrImage:
         What it will hold.
     layout : Layout
         The recording that the image is part of.
-    pool : OrderedPool
+    pool : LevelsPool
         Takes the pixels to the disk.
     options : ZarrOptions
         How it is stored.
@@ -57,7 +57,7 @@ class ZarrImage:
         folder: Path | ObjectPath,
         image: ImageLayout,
         layout: Layout,
-        pool: OrderedPool,
+        pool: LevelsPool,
         options: ZarrOptions,
         slabs: OpenSlabs,
     ) -> None:
@@ -77,6 +77,7 @@ class ZarrImage:
         self._while_acquiring = self._levels
         if self._slabs is not None and not self._slabs.worth_it:
             self._while_acquiring = self._levels[:1]
+        self._unreserved = self._slabs is not None and self._needs_room()
 
     # ------------------------------------------------------------ frames in
 
@@ -90,6 +91,8 @@ class ZarrImage:
                 first.put(place, first.chunks_of(plane))
         if len(self._while_acquiring) > here:
             self._pool.later(partial(self._compute, index, frame, here), self._put_all)
+        if self._unreserved:
+            self._pool.owe(self._smaller_bytes(frame))
         self._pool.mark()
 
     def flush(self) -> None:
@@ -189,6 +192,17 @@ class ZarrImage:
         smaller_in_z = number > 0 and self._options.z_factor > 1 and "z" in self.image.sizes
         return ReservedArray if smaller_in_z else LaidOutArray
 
+    def _needs_room(self) -> bool:
+        """Whether planes of smaller levels will need room that nobody has reserved."""
+        return self._is_sparse() or not isinstance(self._levels[-1], ReservedArray)
+
+    def _smaller_bytes(self, frame: np.ndarray) -> int:
+        """Return the bytes of a frame's share in the smaller levels."""
+        sizes = dict(zip(self.image.sizes, self._sizes, strict=True))
+        shapes = self._options.level_shapes(replace(self.image, sizes=sizes))
+        pixels = [prod(shape) for shape in shapes]
+        return -(-frame.nbytes * sum(pixels[1:]) // pixels[0])
+
     def _is_sparse(self) -> bool:
         """Whether the plan leaves out so much of the box that claiming it all would be a waste."""
         planned = self.image.frames_planned
@@ -233,6 +247,8 @@ class ZarrImage:
     def _put_all(self, made: list[tuple[ZarrArray, tuple[int, ...], list[np.ndarray]]]) -> None:
         for level, place, chunks in made:
             level.put(place, chunks)
+            if self._unreserved and level is not self._levels[0]:
+                self._pool.owe(-prod(level.grid.yx) * self.dtype.itemsize)
 
     def _grow(self, index: tuple[int, ...]) -> None:
         self._sizes = tuple(max(n, i + 1) for n, i in zip(self._sizes, index, strict=True))

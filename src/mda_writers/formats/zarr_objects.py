@@ -53,6 +53,9 @@ class ObjectImage(ZarrImage):
         self._pool.later(partial(self._compute, index, frame, 0), self._put_all)
         self._pool.mark()
 
+    def _needs_room(self) -> bool:
+        return False  # not on this machine's disk
+
     def _compute(self, index: tuple[int, ...], frame: np.ndarray, first: int) -> list[Any]:
         made = super()._compute(index, frame, first)
         for level, place, chunks in made:
