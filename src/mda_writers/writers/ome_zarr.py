@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +12,7 @@ from mda_writers.formats.zarr_options import ZarrOptions
 from mda_writers.model.series import by_well, describe_plate, numbered
 from mda_writers.storage.object_path import ObjectPath
 from mda_writers.writers.mda_writer import MDAWriter
-from mda_writers.writers.run_owner import _finish_all
+from mda_writers.writers.run_owner import finish_first_at_exit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,9 +92,8 @@ class OMEZarrWriter(MDAWriter):
         # here, and not at the first frame: it takes a quarter of a second, in which frames pile up
         import zarr  # noqa: F401
 
-        # zarr stops its threads at the exit: what is open then is closed before, so ours comes last
-        atexit.unregister(_finish_all)
-        atexit.register(_finish_all)
+        # at the exit zarr stops its threads, which a recording still needs for its end
+        finish_first_at_exit()
         compressed = Compression.parse(compression, compression_level, shuffle)
         self._options = ZarrOptions.parse(
             ngff_version, compressed, levels, z_factor, chunks, shards

@@ -215,6 +215,12 @@ class RunOwner(OMETiffWriter):
 _open_writers: weakref.WeakSet[RunOwner] = weakref.WeakSet()
 
 
+def finish_first_at_exit() -> None:
+    """Have open recordings ended before the libraries that were imported so far are."""
+    atexit.unregister(_finish_all)
+    atexit.register(_finish_all)  # what is registered last runs first
+
+
 @atexit.register
 def _finish_all() -> None:
     """Close what is still open when the interpreter exits: its frames are worth having."""
