@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.errors import FrameError
+from mda_writers.formats.image_array import ImageArray
 from mda_writers.formats.ngff import ZARR_FORMAT, image_attributes
 from mda_writers.formats.open_slabs import ImageSlabs, OpenSlabs
 from mda_writers.formats.pyramid import halve, z_steps
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from mda_writers.formats.image_array import Place
     from mda_writers.formats.levels_pool import LevelsPool
     from mda_writers.formats.zarr_options import ZarrOptions
     from mda_writers.model.layout import ImageLayout, Layout
 
 
-class ZarrImage:
+class ZarrImage(ImageArray):
     """One image of a recording, being written.
 
     Parameters
@@ -107,35 +109,6 @@ class ZarrImage:
             for level in self._levels:
                 level.close()
 
-    # ------------------------------------------------------------ pixels out
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        index = index if isinstance(index, tuple) else (index,)
-        count = len(self._sizes)
-        leading, within = index[:count], index[count:]
-        chosen = np.asarray(np.arange(prod(self._sizes)).reshape(self._sizes)[leading])
-        pixels = np.zeros((*chosen.shape, *self.image.frame_shape), self.image.dtype)
-        array = open_level(self.folder)
-        for place in np.ndindex(chosen.shape):
-            index = np.unravel_index(chosen[place], self._sizes)
-            pixels[place] = read_frame(array, self.image, tuple(map(int, index)))
-        return pixels[(slice(None),) * chosen.ndim + tuple(within)]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of all axes; an image that grows tells those so far."""
-        return (*self._sizes, *self.image.frame_shape)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Pixel type."""
-        return np.dtype(self.image.dtype)
-
     def where(self, index: tuple[int, ...]) -> dict[str, Any]:
         """Return where the frame of `index` lies: its array, and the planes in it."""
         places = plane_places(self.image, index)
@@ -147,6 +120,14 @@ class ZarrImage:
         self._describe(replace(self.image, sizes=sizes))
 
     # ------------------------------------------------------------ helpers
+
+    def _sizes_now(self) -> tuple[int, ...]:
+        return self._sizes
+
+    def _read(self, pixels: np.ndarray, wanted: list[tuple[Place, Place]]) -> None:
+        array = open_level(self.folder)
+        for target, place in wanted:
+            pixels[target] = read_frame(array, self.image, place)
 
     def _make_levels(self) -> list[ZarrArray]:
         return [
