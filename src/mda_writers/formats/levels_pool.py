@@ -17,5 +17,5 @@ class LevelsPool(OrderedPool):
         self._owed += nbytes
 
     def bytes_under_way(self) -> int:
-        """Return the room that frames handed over before may still take."""
+        """Return the room of the levels that lack."""
         return max(0, self._owed)

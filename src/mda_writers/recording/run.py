@@ -247,7 +247,27 @@ class Run:
     def _connect(self, journal: LineFile) -> None:
         self.pool = self.fmt.new_pool()
         self._table = FrameTable(journal, self.arrays, self.pool, self.limits.sync_ms)
-        arrays = ArraySink(
+        more = [self.projections] if self.projections else []
+        self._corridor = Corridor(
+            self.path,
+            self.locator,
+            [self._guard(), self._array_sink(), self._table, self._load_log(journal), *more],
+            self.limits.queue_bytes,
+            self.seams.cancel,
+            self.selection,
+        )
+
+    def _guard(self) -> DiskGuard:
+        is_open = self.locator.open_ended or self.layout.selective
+        return DiskGuard(
+            self.path.parent,
+            self.limits.min_free_bytes,
+            claimed=self.fmt.claims_room and not is_open,
+            bytes_under_way=self.pool.bytes_under_way,
+        )
+
+    def _array_sink(self) -> ArraySink:
+        return ArraySink(
             self.locator,
             self.arrays,
             self._new_array,
@@ -256,26 +276,13 @@ class Run:
             self._table,
             self.pool,
         )
-        guard = DiskGuard(
-            self.path.parent,
-            self.limits.min_free_bytes,
-            claimed=self.fmt.claims_room and not (self.locator.open_ended or self.layout.selective),
-            bytes_under_way=getattr(self.pool, "bytes_under_way", None),
-        )
-        load = LoadLog(
+
+    def _load_log(self, journal: LineFile) -> LoadLog:
+        return LoadLog(
             journal,
             self.path.parent,
             lambda: self.queued_bytes,
             lambda: self._table.bytes_written,
-        )
-        more = [self.projections] if self.projections else []
-        self._corridor = Corridor(
-            self.path,
-            self.locator,
-            [guard, arrays, self._table, load, *more],
-            self.limits.queue_bytes,
-            self.seams.cancel,
-            self.selection,
         )
 
     def _new_array(self, image: ImageLayout) -> Any:

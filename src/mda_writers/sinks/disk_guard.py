@@ -31,7 +31,7 @@ class DiskGuard:
         Bytes to leave free.
     claimed : bool
         Whether the room for the pixels is claimed already, so that only metadata needs more.
-    bytes_under_way : callable, optional
+    bytes_under_way : callable
         Returns the room that frames handed over before may still take.
     """
 
@@ -40,7 +40,7 @@ class DiskGuard:
         folder: Path,
         min_free_bytes: int,
         claimed: bool,
-        bytes_under_way: Callable[[], int] | None = None,
+        bytes_under_way: Callable[[], int],
     ) -> None:
         self._folder = folder
         self._min_free = min_free_bytes
@@ -93,8 +93,7 @@ class DiskGuard:
 
     def _look(self, nbytes: int, placed: PlacedFrame) -> None:
         free = free_bytes(self._folder)
-        under_way = self._bytes_under_way() if self._bytes_under_way else 0
-        left = free - self._min_free - nbytes - under_way
+        left = free - self._min_free - nbytes - self._bytes_under_way()
         if left < 0:
             raise DiskFullError(
                 f"{self._folder}: {human_bytes(free)} free, and {human_bytes(self._min_free)} are "

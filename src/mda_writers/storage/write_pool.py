@@ -137,6 +137,10 @@ class WritePool:
         """
         return self._landed
 
+    def bytes_under_way(self) -> int:
+        """Return the room that frames handed over before will take besides their own bytes."""
+        return 0
+
     def flush(self) -> bool:
         """Send what is gathered on its way; True when nothing is in flight any more.
 
