@@ -314,7 +314,7 @@ def test_stitched_positions_leave_gaps_as_fill(core: CMMCorePlus, tmp_path: Path
 
 
 def test_raw_shards_are_mapped_and_compressed_ones_are_not(tmp_path: Path) -> None:
-    from mda_writers.dataset.shard_maps import can_map
+    from mda_writers.dataset.shard_layout import layout_of
 
     for compression, mapped in ((None, True), ("zstd", False)):
         path = tmp_path / f"{compression}.zarr"
@@ -323,7 +323,9 @@ def test_raw_shards_are_mapped_and_compressed_ones_are_not(tmp_path: Path) -> No
         for t, c in np.ndindex(8, 2):
             writer.add_frame(stamp({"t": t, "c": c}, (16, 24), "uint16"))
         writer.finish()
-        assert can_map(zarr.open_array(path / "0", mode="r")) is mapped
+        layout = layout_of(zarr.open_array(path / "0", mode="r"))
+        assert layout is not None
+        assert layout.mappable is mapped
         with open_dataset(path) as dataset:
             pixels = dataset.as_array().compute()
             for t, c in np.ndindex(8, 2):

@@ -1,4 +1,4 @@
-"""The pixels of our OME-Zarr recordings, mapped where they are raw, else read by zarr-python."""
+"""The pixels of our OME-Zarr recordings: out of their shards, or read by zarr-python."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mda_writers.dataset.shard_maps import ShardMaps, can_map
-from mda_writers.dataset.zarr_read import is_blank, read_box
-from mda_writers.errors import CorruptRecordingError
+from mda_writers.dataset.packed_shards import PackedShards
+from mda_writers.dataset.shard_layout import layout_of
+from mda_writers.dataset.shard_maps import ShardMaps
+from mda_writers.dataset.zarr_read import corrupt, is_blank, read_box
 from mda_writers.formats.zarr_final import levels_of
 from mda_writers.formats.zarr_frames import open_level, plane_places, read_frame
 
@@ -30,7 +31,7 @@ class ZarrPlanes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._arrays: dict[tuple[str, int], Any] = {}
-        self._shards: dict[tuple[str, int], ShardMaps] = {}
+        self._shards: dict[tuple[str, int], ShardMaps | PackedShards | None] = {}
 
     def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
         """Return the numbers as they are."""
@@ -43,14 +44,13 @@ class ZarrPlanes:
         if not places:
             return np.zeros((0, *self.level_shapes(image)[level]), image.dtype)
         array = self._array(image, level, places)
-        mapped = self._mapped(image, level, array, places)
-        if mapped is not None:
-            return mapped
-        if len(image.frame_shape) == 2:
-            axes = [axis for axis in ("t", "c", "z") if axis in image.sizes]
-            frames = read_box(array, axes, image.sizes, np.asarray(slots))
-        else:
-            frames = np.stack([read_frame(array, image, place) for place in places])
+        found = self._out_of_shards(image, level, array, places)
+        if found is not None:
+            return found
+        try:
+            frames = _read_by_zarr(array, image, np.asarray(slots), places)
+        except Exception as error:  # whatever a damaged shard makes of zarr-python
+            raise corrupt(self._folder / image.file / str(level), str(error)) from error
         self._check_blank(image, level, array, frames, places)
         return frames
 
@@ -58,7 +58,7 @@ class ZarrPlanes:
         """Return the frame shape of every level."""
         folder = self._folder / image.file
         if not folder.is_dir():
-            raise _corrupt(folder, "it is missing")
+            raise corrupt(folder, "it is missing")
         shapes = [self._array(image, int(n), []).shape[-2:] for n in levels_of(folder)]
         return [(*shape, *image.frame_shape[2:]) for shape in shapes]
 
@@ -85,26 +85,29 @@ class ZarrPlanes:
             try:
                 array = open_level(folder, level)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise _corrupt(folder / str(level), str(error)) from error
+                raise corrupt(folder / str(level), str(error)) from error
             if array.dtype != np.dtype(image.dtype) or (
                 level == 0 and array.shape[-2:] != tuple(image.frame_shape[:2])
             ):
-                raise _corrupt(folder / str(level), f"frames of {array.shape[-2:]} {array.dtype}")
+                raise corrupt(folder / str(level), f"frames of {array.shape[-2:]} {array.dtype}")
             self._arrays[image.file, level] = array
         if not _holds(array, image, places):
-            raise _corrupt(folder / str(level), f"its shape is {array.shape}")
+            raise corrupt(folder / str(level), f"its shape is {array.shape}")
         return array
 
-    def _mapped(
+    def _out_of_shards(
         self, image: ImageLayout, level: int, array: Any, places: list[tuple[int, ...]]
     ) -> np.ndarray | None:
-        """Return frames out of memory maps; None where only zarr-python can read them."""
-        if len(image.frame_shape) != 2 or not can_map(array):
+        """Return frames out of shards; None where only zarr-python can read them."""
+        if len(image.frame_shape) != 2:
             return None
         name = (image.file, level)
         if name not in self._shards:
-            self._shards[name] = ShardMaps(self._folder / image.file / str(level), array)
-        return self._shards[name].read([plane_places(image, place)[0] for place in places])
+            self._shards[name] = _shards(self._folder / image.file / str(level), array)
+        shards = self._shards[name]
+        if shards is None:
+            return None
+        return shards.read([plane_places(image, place)[0] for place in places])
 
     def _check_blank(
         self,
@@ -126,7 +129,16 @@ class ZarrPlanes:
                 for plane in plane_places(image, place):
                     path = _chunk_path(self._folder / image.file / str(level), array, plane)
                     if not path.exists():
-                        raise _corrupt(path, "it is missing")
+                        raise corrupt(path, "it is missing")
+
+
+def _read_by_zarr(
+    array: Any, image: ImageLayout, slots: np.ndarray, places: list[tuple[int, ...]]
+) -> np.ndarray:
+    if len(image.frame_shape) == 2:
+        axes = [axis for axis in ("t", "c", "z") if axis in image.sizes]
+        return read_box(array, axes, image.sizes, slots)
+    return np.stack([read_frame(array, image, place) for place in places])
 
 
 def _holds(array: Any, image: ImageLayout, places: list[tuple[int, ...]]) -> bool:
@@ -134,16 +146,16 @@ def _holds(array: Any, image: ImageLayout, places: list[tuple[int, ...]]) -> boo
     return all(all(i < n for i, n in zip(p, array.shape[:-2], strict=True)) for p in planes)
 
 
+def _shards(folder: Path, array: Any) -> ShardMaps | PackedShards | None:
+    layout = layout_of(array)
+    if layout is None:
+        return None
+    return (ShardMaps if layout.mappable else PackedShards)(folder, layout)
+
+
 def _chunk_path(folder: Path, array: Any, plane: tuple[int, ...]) -> Path:
     shape = array.shards or array.chunks
     index = [str(i // n) for i, n in zip((*plane, 0, 0), shape, strict=True)]
     return (
         folder.joinpath("c", *index) if array.metadata.zarr_format == 3 else folder.joinpath(*index)
-    )
-
-
-def _corrupt(path: Path, what: str) -> CorruptRecordingError:
-    return CorruptRecordingError(
-        f"{path}: not what was recorded ({what}). Copy the folder again if this is a copy; "
-        "`mda-writers verify` names every frame that is damaged."
     )

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mda_writers.errors import CorruptRecordingError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 
 def read_box(
@@ -47,3 +50,11 @@ def read_box(
 def is_blank(frame: np.ndarray) -> bool:
     """Return whether a frame is nothing but zeros; its first row mostly tells that it is not."""
     return not frame[:1].any() and not frame.any()
+
+
+def corrupt(path: Path, what: str) -> CorruptRecordingError:
+    """Return the error for a file of a Zarr recording that is not as it was written."""
+    return CorruptRecordingError(
+        f"{path}: not what was recorded ({what}). Copy the folder again if this is a copy; "
+        "`mda-writers verify` names every frame that is damaged."
+    )

@@ -11,7 +11,8 @@ Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from os import SEEK_END
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -175,10 +176,15 @@ def read_index(path: Path, chunks: int) -> np.ndarray:
     CorruptRecordingError
         If the file is cut, or its checksum does not fit.
     """
-    size = index_bytes(chunks)
     with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - size))
-        content = stream.read()
+        return index_in(stream, path, chunks)
+
+
+def index_in(stream: IO[bytes], path: Path, chunks: int) -> np.ndarray:
+    """Return the index of an open shard, as `read_index` does."""
+    size = index_bytes(chunks)
+    stream.seek(max(0, stream.seek(0, SEEK_END) - size))
+    content = stream.read()
     index = np.frombuffer(content[: 16 * chunks], _ENTRY)
     if len(content) != size or encode_index(index) != content:
         raise CorruptRecordingError(
