@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mda_writers.dataset.axis_names import LISTED, AxisNames, cameras_of, whole_number
 from mda_writers.dataset.coordinate_values import (
@@ -32,8 +31,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """One place of one image."""
 
     image: ImageLayout
@@ -71,10 +69,13 @@ class Coordinates(AxisNames):
         for axis, size in image.sizes.items():
             if axis not in given and size > 1:
                 raise CoordinateError(f"Say which {axis}: {self.listed(axis, image)}.")
-            place.append(self.index(axis, given.get(axis, 0), image))
-        for axis in AXES:
-            if axis not in image.sizes and axis in given:
-                self.index(axis, given[axis], image)
+            value = given.get(axis, 0)
+            plain = type(value) is int and 0 <= value < size
+            place.append(value if plain else self.index(axis, value, image))
+        if not given.keys() <= image.sizes.keys():
+            for axis in AXES:
+                if axis not in image.sizes and axis in given:
+                    self.index(axis, given[axis], image)
         return Chosen(image, tuple(place))
 
     def normalized(self, coords: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,6 +86,8 @@ class Coordinates(AxisNames):
         CoordinateError
             If there is no such axis.
         """
+        if coords.keys() <= self._own_axes.keys():
+            return dict(coords)
         short = {ALIASES.get(axis, axis): value for axis, value in coords.items()}
         if self.images and not short.keys() <= self._known_axes.keys():
             unknown = next(axis for axis in short if axis not in self._known_axes)
@@ -101,6 +104,8 @@ class Coordinates(AxisNames):
         """Return the image that the outer coordinates choose."""
         if not self.images:
             raise MissingFrameError("There are no frames yet.")
+        if not self.outer:
+            return self.images[0]
         chosen = {axis: self.index(axis, given[axis]) for axis in self.outer if axis in given}
         named = self.table.by_index.get(frozenset(chosen.items()))
         if named is not None:
@@ -124,6 +129,11 @@ class Coordinates(AxisNames):
     def _images(self) -> str:
         names = [str(image.index) for image in self.images[:LISTED]]
         return ", ".join(names) + " …" * (len(self.images) > LISTED)
+
+    @cached_property
+    def _own_axes(self) -> dict[str, None]:
+        """The axes that need no translation."""
+        return dict.fromkeys([*self.outer, *AXES] if self.images else [])
 
     @cached_property
     def _known_axes(self) -> dict[str, None]:

@@ -68,8 +68,7 @@ class Dataset(Described):
             If its file is cut or altered.
         """
         source, coordinates = self._at(self._level(level))
-        image, place = self._find(coords, source, coordinates)
-        slot = source.slots(image.key)[place]
+        image, _, slot = self._find(coords, source, coordinates)
         frame: np.ndarray = read_level(source, image, np.array([slot]), level)[0]
         return frame if frame.flags.writeable else frame.copy()
 
@@ -81,7 +80,8 @@ class Dataset(Described):
         CoordinateError
             If there is no such axis, value or frame.
         """
-        return self._source.metadata(*self._find(coords, *self._at(0)))
+        image, place, _ = self._find(coords, *self._at(0))
+        return self._source.metadata(image, place)
 
     def has_image(self, **coords: Any) -> bool:
         """Whether that frame is on disk.
@@ -231,14 +231,16 @@ class Dataset(Described):
 
     def _find(
         self, coords: Mapping[str, Any], source: PixelSource, coordinates: Coordinates
-    ) -> tuple[ImageLayout, tuple[int, ...]]:
-        chosen = coordinates.find(coords)
-        if source.slots(chosen.image.key)[chosen.place] < 0:
+    ) -> tuple[ImageLayout, tuple[int, ...], int]:
+        """Return the image, the place and the slot of a frame that is on disk."""
+        image, place = coordinates.find(coords)
+        slot = source.slots(image.key)[place]
+        if slot < 0:
             raise MissingFrameError(
-                f"{self.path}: the frame at {coordinates.of(chosen.image, chosen.place)} is "
+                f"{self.path}: the frame at {coordinates.of(image, place)} is "
                 "not on disk: it was never taken, or not yet. `missing` lists all such frames."
             )
-        return chosen.image, chosen.place
+        return image, place, slot
 
     def _lazy(
         self,

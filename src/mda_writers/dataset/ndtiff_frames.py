@@ -26,6 +26,9 @@ FULL_RESOLUTION = "Full resolution"
 OPEN = 64
 """Files open at once; they are of 4 GB each."""
 
+Form = tuple[tuple[int, ...], np.dtype]
+"""Shape and pixel type of a frame."""
+
 _RGB = 2
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype("<u2")
 
@@ -82,6 +85,8 @@ class NDTiffFrames:
             )
         self.coordinates = [dict(key) for key in self._data.index]
         self._entries = list(self._data.index.values())
+        known: dict[Form, Form] = {}  # few, however many frames
+        self._forms = [known.setdefault(form, form) for form in map(_form, self._entries)]
         sizes = {name: self._size(name) for name in {entry.filename for entry in self._entries}}
         self.whole = [_end(entry) <= sizes[entry.filename] for entry in self._entries]
 
@@ -92,11 +97,11 @@ class NDTiffFrames:
 
     def shape(self, number: int) -> tuple[int, ...]:
         """Return the shape of a frame."""
-        return _shape(self._entries[number])
+        return self._forms[number][0]
 
     def dtype(self, number: int) -> np.dtype:
         """Return the pixel type of a frame."""
-        return _dtype(self._entries[number])
+        return self._forms[number][1]
 
     def read(self, numbers: Sequence[int]) -> np.ndarray:
         """Return frames of one shape and type.
@@ -106,10 +111,12 @@ class NDTiffFrames:
         CorruptRecordingError
             If a file is cut off, or the frames differ.
         """
-        first = self._entries[numbers[0]]
-        frames = np.empty((len(numbers), *_shape(first)), _dtype(first))
+        shape, dtype = form = self._forms[numbers[0]]
+        frames = np.empty((len(numbers), *shape), dtype)
         with self._lock:
             for frame, number in zip(frames, numbers, strict=True):
+                if self._forms[number] != form:
+                    raise self._differ(form, self._forms[number])
                 self._read_into(frame, self._entries[number])
         return frames
 
@@ -133,12 +140,6 @@ class NDTiffFrames:
             return 0
 
     def _read_into(self, frame: np.ndarray, entry: Any) -> None:
-        if _shape(entry) != frame.shape or _dtype(entry) != frame.dtype:
-            raise CorruptRecordingError(
-                f"{self._folder}: frames of one image that differ in shape or type, "
-                f"{_shape(entry)} {_dtype(entry)} and {frame.shape} {frame.dtype}. Read them one "
-                "by one with ndstorage."
-            )
         file = self._files.get(entry.filename) or self._opened(entry.filename)
         file.seek(entry.pix_offset)
         if file.readinto(frame.data) != frame.nbytes:
@@ -146,6 +147,13 @@ class NDTiffFrames:
                 f"{self._folder / entry.filename}: cut off. A frame is said to end at byte "
                 f"{_pixels_end(entry)}. Copy the file again if this is a copy."
             )
+
+    def _differ(self, *forms: Form) -> CorruptRecordingError:
+        both = " and ".join(f"{shape} {dtype}" for shape, dtype in forms)
+        return CorruptRecordingError(
+            f"{self._folder}: frames of one image that differ in shape or type, {both}. Read them "
+            "one by one with ndstorage."
+        )
 
     def _opened(self, name: str) -> FileIO:
         """Return an open file; the system's cache is all the buffer that frames need."""
@@ -163,18 +171,16 @@ def _opener(index: bytes) -> Any:
     return open_file
 
 
-def _shape(entry: Any) -> tuple[int, ...]:
+def _form(entry: Any) -> Form:
+    """Return shape and pixel type: 0 and 2 have 8 bits a sample, those of 10 to 16 bits have 16."""
     samples = (3,) if entry.pixel_type == _RGB else ()
-    return entry.image_height, entry.image_width, *samples
-
-
-def _dtype(entry: Any) -> np.dtype:
-    """Return the pixel type: 0 and 2 have 8 bits a sample, those of 10 to 16 bits have 16."""
-    return _UINT8 if entry.pixel_type in (0, _RGB) else _UINT16
+    dtype = _UINT8 if entry.pixel_type in (0, _RGB) else _UINT16
+    return (entry.image_height, entry.image_width, *samples), dtype
 
 
 def _pixels_end(entry: Any) -> int:
-    return int(entry.pix_offset) + prod(_shape(entry)) * _dtype(entry).itemsize
+    shape, dtype = _form(entry)
+    return int(entry.pix_offset) + prod(shape) * dtype.itemsize
 
 
 def _end(entry: Any) -> int:
