@@ -155,6 +155,38 @@ def test_a_truncated_file_of_pixels_is_an_error_for_what_is_cut_off(
         dataset.read_image(p=0, t=0, c=0)
 
 
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(at=st.floats(0, 1), byte=st.none() | st.integers(1, 255))
+def test_a_compressed_tiff_cut_or_altered_anywhere_shows_no_wrong_picture(
+    compressed: Path, at: float, byte: int | None
+) -> None:
+    whole = compressed.read_bytes()
+    position = int(at * (len(whole) - 1))
+    content = bytearray(whole if byte is not None else whole[:position])
+    if byte is not None:
+        content[position] ^= byte
+    try:
+        compressed.write_bytes(content)
+        with open_dataset(compressed) as dataset:
+            for t, c in np.ndindex(6, 2):
+                check_stamp(dataset.read_image(t=t, c=c), {"p": 0, "t": t, "c": c})
+    except CorruptRecordingError as error:
+        assert "opy" in str(error)
+    finally:
+        compressed.write_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def compressed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compressed") / "exp.ome.tif"
+    made = BigTiffWriter(path, compression="zlib")
+    made.begin(24, 16, False, dtype="uint16", sizes={"t": 6, "c": 2})
+    for t, c in np.ndindex(6, 2):
+        made.add_frame(stamp({"p": 0, "t": t, "c": c}, (16, 24), "uint16"))
+    made.finish()
+    return path
+
+
 def test_a_lost_chunk_of_zarr_is_an_error_and_not_black(tmp_path: Path) -> None:
     recorded(tmp_path / "exp.zarr")
     shutil.rmtree(tmp_path / "exp.zarr" / "1" / "0" / "c")

@@ -13,6 +13,8 @@ from mda_writers.errors import CorruptRecordingError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mda_writers.model.layout import ImageLayout
+
 
 class PagedTiff:
     """Reads pages by number, also of a file that grows; one thread at a time.
@@ -21,10 +23,13 @@ class PagedTiff:
     ----------
     path : Path
         The file.
+    image : ImageLayout
+        What its planes are.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, image: ImageLayout) -> None:
         self._path = path
+        self._image = image
         self._lock = threading.Lock()
         self._tif: tifffile.TiffFile | None = None
 
@@ -58,7 +63,10 @@ class PagedTiff:
         end = max(o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True))
         if end > self._path.stat().st_size:
             raise self._corrupt(f"plane {number} should end at byte {end}")
-        return np.asarray(page.asarray())
+        plane = np.asarray(page.asarray())
+        if plane.shape != self._image.frame_shape or plane.dtype != self._image.dtype:
+            raise self._corrupt(f"plane {number} is of {plane.shape} {plane.dtype}")
+        return plane
 
     def _open(self, number: int) -> tifffile.TiffFile:
         """Return the open file; opened anew when it has grown since."""
@@ -67,6 +75,7 @@ class PagedTiff:
         if self._tif is not None:
             self._tif.close()
         self._tif = tifffile.TiffFile(self._path)
+        self._tif.pages.useframes = True  # all are as the first is, but for their place
         if number >= len(self._tif.pages):
             raise self._corrupt(f"plane {number} is said to be on disk, and is not in it")
         return self._tif

@@ -47,7 +47,7 @@ class TiffPlanes:
         """Return planes of a file of an image."""
         if not len(numbers):
             return np.zeros((0, *image.frame_shape), image.dtype)
-        paged = self._compressed(name)
+        paged = self._compressed(name, image)
         if paged is not None:
             return paged.read(numbers)
         planes = self._planes(name, image, int(numbers.max()) + 1)
@@ -71,7 +71,7 @@ class TiffPlanes:
 
     # ------------------------------------------------------------ helpers
 
-    def _compressed(self, name: str) -> PagedTiff | None:
+    def _compressed(self, name: str, image: ImageLayout) -> PagedTiff | None:
         """Return the reader of a file whose planes have no fixed places; None where they have."""
         if name in self._maps:
             return None
@@ -82,7 +82,7 @@ class TiffPlanes:
             with path.open("rb") as stream:
                 if first_ifd(stream.read(DATA_OFFSET)).get(COMPRESSION, 1) == 1:
                     return None
-            paged = self._paged.setdefault(name, PagedTiff(path))
+            paged = self._paged.setdefault(name, PagedTiff(path, image))
             if len(self._paged) > OPEN:
                 self._paged.popitem(last=False)[1].close()
         return paged
