@@ -91,6 +91,7 @@ class ZarrPlanes:
             ):
                 raise corrupt(folder / str(level), f"frames of {array.shape[-2:]} {array.dtype}")
             self._arrays[image.file, level] = array
+            self._shards.pop((image.file, level), None)
         if not _holds(array, image, places):
             raise corrupt(folder / str(level), f"its shape is {array.shape}")
         return array
