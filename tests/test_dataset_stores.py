@@ -11,23 +11,14 @@ import zarr
 
 from mda_writers import OMEZarrWriter, open_dataset
 from mda_writers.errors import CorruptRecordingError
+from s3_server import LEFT_OPEN, Server, close_connections, options_of, s3fs
 from stamps import check_stamp, stamp
-from test_ome_zarr_objects import Server, close_connections, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytest.importorskip("moto.server")
-fsspec = pytest.importorskip("fsspec")
-s3fs = pytest.importorskip("s3fs")
-
-# botocore and moto's web server leave sockets to the garbage collector
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = LEFT_OPEN
 
 SIZES = {"p": 2, "t": 3, "c": 2}
 

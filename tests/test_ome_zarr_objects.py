@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import socket
-import subprocess
-import sys
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +12,11 @@ import numpy as np
 import pytest
 import useq
 import zarr
-from zarr.core.sync import sync
 
 from engine import StampedEngine
 from mda_writers import OMEZarrWriter, WriteError, record, recover
 from mda_writers.formats.voxel_mean import mean_of, sums_of
+from s3_server import LEFT_OPEN, Server, close_connections, options_of, s3fs
 from stamps import check_stamp, stamp
 
 if TYPE_CHECKING:
@@ -29,43 +25,7 @@ if TYPE_CHECKING:
 
     from pymmcore_plus import CMMCorePlus
 
-pytest.importorskip("moto.server")
-fsspec = pytest.importorskip("fsspec")
-s3fs = pytest.importorskip("s3fs")
-
-# botocore and moto's web server leave sockets to the garbage collector
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-class Server:
-    """An S3 server in a process of its own, so that it can be killed."""
-
-    def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        self._wait()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise TimeoutError("the S3 server of the tests did not start")
+pytestmark = LEFT_OPEN
 
 
 class Network:
@@ -133,33 +93,6 @@ def options(
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)  # the server on this machine answers
     yield options_of(server)
     close_connections()
-
-
-def options_of(server: Server) -> dict[str, Any]:
-    """Return the options of a fresh bucket."""
-    found = {
-        "key": "test",
-        "secret": "test",
-        "endpoint_url": f"http://127.0.0.1:{server.port}",
-        "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 2},
-    }
-    store = s3fs.S3FileSystem(**found)
-    if store.exists("bucket"):
-        store.rm("bucket", recursive=True)
-    store.mkdir("bucket")
-    return found
-
-
-def close_connections() -> None:
-    """Close what s3fs leaves to the garbage collector, which would complain in another test."""
-    for system in list(s3fs.S3FileSystem._cache.values()):
-        client = system._s3
-        if client is not None and system.asynchronous:
-            sync(client.close())
-        elif client is not None:
-            fsspec.asyn.sync(system.loop, client.close)
-    s3fs.S3FileSystem.clear_instance_cache()
-    gc.collect()
 
 
 def array(url: str, options: dict[str, Any], level: str = "0") -> np.ndarray:
