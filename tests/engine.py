@@ -68,6 +68,11 @@ class StampedEngine(MDAEngine):
     on_frame : callable, optional
         Called with the number of a frame just before the frame is handed over, in the
         acquisition thread. What it does (cancel, pause, wait) happens in the middle of an event.
+    lose : set of int
+        Frames (counted from 0 in each run) that are taken and never come, as it happens to the
+        real engine in hardware sequences.
+    hardware : bool
+        Merge events to hardware sequences, as far as the core's devices can.
     move : bool
         Move stages, set channels and run the autofocus as the real engine would. By default
         nothing moves, which is at least twice as fast.
@@ -94,12 +99,14 @@ class StampedEngine(MDAEngine):
         numbered: bool = False,
         fail_at: int | None = None,
         on_frame: Callable[[int], object] | None = None,
+        lose: Collection[int] = (),
+        hardware: bool = False,
         move: bool = False,
         lie: bool = False,
     ) -> None:
         # nothing to restore where nothing was moved; None lets the real engine decide
         restore = None if move else False
-        super().__init__(core, use_hardware_sequencing=False, restore_initial_state=restore)
+        super().__init__(core, use_hardware_sequencing=hardware, restore_initial_state=restore)
         self.shapes = [tuple(shape) for shape in camera_shapes or [frame_shape] * cameras]
         self.dtype = np.dtype(dtype)
         self.bit_depth = bit_depth
@@ -107,6 +114,7 @@ class StampedEngine(MDAEngine):
         self.numbered = numbered
         self.fail_at = fail_at
         self.on_frame = on_frame
+        self.lose = lose
         self.move = move
         self.lie = lie
         self._begin()
@@ -135,7 +143,8 @@ class StampedEngine(MDAEngine):
 
     def exec_event(self, event: MDAEvent) -> Iterator[PImagePayload | None]:
         if takes_frames(event):
-            yield from self._stamped_frames(event)
+            for each in getattr(event, "events", (event,)):
+                yield from self._stamped_frames(each)
         elif self.move:
             yield from super().exec_event(event)
 
@@ -144,7 +153,7 @@ class StampedEngine(MDAEngine):
         self._acquisitions = 0
         self._frames = 0
 
-    def _stamped_frames(self, event: MDAEvent) -> Iterator[PImagePayload]:
+    def _stamped_frames(self, event: MDAEvent) -> Iterator[PImagePayload | None]:
         """Yield what exec_single_event of the real engine yields, but with stamped images."""
         number, self._acquisitions = self._acquisitions, self._acquisitions + 1
         t0 = event.metadata.get("runner_t0") or time.perf_counter()
@@ -158,8 +167,9 @@ class StampedEngine(MDAEngine):
                 event, runner_time_ms=runner_time_ms, camera_device=self._camera_label(cam)
             )
             image = self._image(stamped_index(sub_event, number, self.numbered), cam)
+            lost = self._frames in self.lose
             self._announce_frame()
-            yield image, sub_event, meta
+            yield None if lost else (image, sub_event, meta)
 
     def _image(self, index: dict[str, int], cam: int) -> NDArray[Any]:
         image = stamp(index, self.shapes[cam], self.dtype, bit_depth=self.bit_depth)

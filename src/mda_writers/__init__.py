@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mda_writers._version import __version__
-from mda_writers.errors import DiskFullError, WriteError
+from mda_writers.errors import DiskFullError, MissingFramesError, WriteError
 
 if TYPE_CHECKING:
     from mda_writers.acquisition.acquisition import Acquisition
@@ -33,6 +33,7 @@ __all__ = [
     "DiskFullError",
     "MaxProjection",
     "MetaData",
+    "MissingFramesError",
     "OMEZarrWriter",
     "OutputParameters",
     "TiffSeriesWriter",

@@ -23,6 +23,23 @@ class BacklogError(WriteError):
     """
 
 
+class MissingFramesError(WriteError):
+    """The acquisition engine took frames that never came; every other frame is on disk.
+
+    Attributes
+    ----------
+    missing : list of dict
+        Their indices, as in the report.
+    """
+
+    def __init__(self, text: str, missing: list[dict[str, int]]) -> None:
+        super().__init__(text)
+        self.missing = missing
+
+    def __reduce__(self) -> tuple[type, tuple[str, list[dict[str, int]]]]:
+        return type(self), (str(self), self.missing)
+
+
 class FrameError(WriteError, ValueError):
     """A frame does not fit the recording: its shape, its dtype, its index."""
 

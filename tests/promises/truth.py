@@ -9,7 +9,7 @@ import pytest
 import useq
 
 from engine import StampedEngine
-from mda_writers import record
+from mda_writers import MissingFramesError, record
 from promises.kind import Kind, report_on_disk
 
 if TYPE_CHECKING:
@@ -23,6 +23,29 @@ TEN = useq.MDASequence(time_plan={"interval": 0, "loops": 10})
 MODES = ["record", "output"]
 
 
+def run(core: CMMCorePlus, events: Any, writer: Any, mode: str) -> None:
+    """Acquire in one of `MODES`, and raise what went wrong."""
+    if mode == "record":
+        record(core, events, writer, progress=False)
+        return
+    core.run_mda(events, output=writer, block=True)
+    writer.result()
+
+
+class CancelledSequence(StampedEngine):
+    """Is cancelled in the middle of a hardware sequence, and stops as the real engine does."""
+
+    def __init__(self, core: CMMCorePlus) -> None:
+        super().__init__(core, hardware=True)
+
+    def exec_event(self, event: useq.MDAEvent) -> Any:
+        for number, payload in enumerate(super().exec_event(event)):
+            if number == 4:
+                self.mmcore.mda.cancel()
+            if (yield payload) == "cancel":
+                return
+
+
 class TruthPromises(Kind):
     """Promise 7: the truth about a recording."""
 
@@ -32,10 +55,7 @@ class TruthPromises(Kind):
         """Acquire, check what is on disk against the report, and return it."""
         core.mda.set_engine(engine)
         writer = self.make_writer(folder, core=core)
-        if mode == "record":
-            record(core, events, writer, progress=False)
-        else:
-            core.run_mda(events, output=writer, block=True)
+        run(core, events, writer, mode)
         report = writer.result()
         assert len(self.check_frames(folder)) == report.frames_written == report.frames_received
         stored = report_on_disk(folder / self.file_name)
@@ -111,6 +131,95 @@ class TruthPromises(Kind):
         assert planned < 5 * 2 * 3
         assert (report.frames_expected, report.frames_written) == (planned, planned)
         assert report.complete
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("hardware", [True, False], ids=["hardware", "software"])
+    @pytest.mark.parametrize("lose", [{0}, {4, 5, 9}, set(range(10))], ids=["one", "some", "all"])
+    def test_frames_that_the_engine_loses_are_missing_and_raised(
+        self, lose: set[int], hardware: bool, mode: str, core: CMMCorePlus, tmp_path: Path
+    ) -> None:
+        core.mda.set_engine(StampedEngine(core, lose=lose, hardware=hardware))
+        writer = self.make_writer(tmp_path, core=core)
+        with pytest.raises(MissingFramesError, match=f"{len(lose)} frames never came") as caught:
+            run(core, TEN, writer, mode)
+        assert caught.value.missing == [{"t": t} for t in sorted(lose)]
+        for ending in (writer.result, writer.close, writer.finish):
+            with pytest.raises(MissingFramesError):
+                ending()
+        report = report_on_disk(tmp_path / self.file_name)
+        assert (report["skipped"], report["missing"]) == ([], caught.value.missing)
+        assert (report["complete"], report["frames_written"]) == (False, 10 - len(lose))
+        assert len(self.check_frames(tmp_path)) == 10 - len(lose)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_lost_and_skipped_frames_are_told_apart(
+        self, mode: str, core: CMMCorePlus, tmp_path: Path
+    ) -> None:
+        core.mda.set_engine(StampedEngine(core, lose={0, 5}, skip={0, 3, 9}))
+        writer = self.make_writer(tmp_path, core=core)
+        with pytest.raises(MissingFramesError):
+            run(core, TEN, writer, mode)
+        report = report_on_disk(tmp_path / self.file_name)
+        assert report["skipped"] == [{"t": 0}, {"t": 3}, {"t": 9}]
+        assert report["missing"] == [{"t": 1}, {"t": 7}]
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_skipped_hardware_sequence_is_skipped_as_a_whole(
+        self, mode: str, core: CMMCorePlus, tmp_path: Path
+    ) -> None:
+        engine = StampedEngine(core, hardware=True, skip={0})
+        report = self.acquired(core, engine, TEN, tmp_path, mode)
+        assert (report.skipped, report.missing) == ([{"t": t} for t in range(10)], [])
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_frame_that_one_of_two_cameras_loses_is_missing(
+        self, mode: str, core: CMMCorePlus, tmp_path: Path
+    ) -> None:
+        for events in (TEN, list(TEN)):
+            folder = tmp_path / type(events).__name__
+            core.mda.set_engine(StampedEngine(core, cameras=2, hardware=True, lose={5}))
+            writer = self.make_writer(folder, core=core)
+            with pytest.raises(MissingFramesError) as caught:
+                run(core, events, writer, mode)
+            assert caught.value.missing == [{"t": 2, "cam": 1}]
+            assert len(self.check_frames(folder)) == 19
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_frames_of_events_in_a_list_that_the_engine_loses_are_missing(
+        self, mode: str, core: CMMCorePlus, tmp_path: Path
+    ) -> None:
+        core.mda.set_engine(StampedEngine(core, hardware=True, lose={3, 9}))
+        writer = self.make_writer(tmp_path, core=core)
+        with pytest.raises(MissingFramesError):
+            run(core, list(TEN), writer, mode)
+        report = report_on_disk(tmp_path / self.file_name)
+        assert (report["missing"], report["frames_missing"]) == ([{"t": 3}, {"t": 9}], 2)
+        assert report["skipped"] == []
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_a_cancelled_hardware_sequence_is_no_loss(
+        self, mode: str, core: CMMCorePlus, tmp_path: Path
+    ) -> None:
+        engine = CancelledSequence(core)
+        report = self.acquired(core, engine, TEN, tmp_path, mode)
+        assert (report.canceled, report.complete, report.skipped) == (True, False, [])
+        assert report.missing == [{"t": t} for t in range(5, 10)]
+
+    def test_a_frame_that_another_listener_kept_from_us_is_missing(
+        self, core: CMMCorePlus, tmp_path: Path
+    ) -> None:
+        """psygnal calls no slot after one that raised."""
+
+        def raising(image: Any, event: useq.MDAEvent) -> None:
+            if event.index["t"] == 4:
+                raise RuntimeError("a viewer's own fault")
+
+        core.mda.set_engine(StampedEngine(core))
+        core.mda.events.frameReady.connect(raising)
+        writer = self.make_writer(tmp_path)
+        with pytest.raises(MissingFramesError):
+            record(core, TEN, writer, progress=False)
+        assert report_on_disk(tmp_path / self.file_name)["missing"] == [{"t": 4}]
 
     def test_pause_changes_nothing(self, core: CMMCorePlus, tmp_path: Path) -> None:
         resume = threading.Timer(0.1, lambda: core.mda.set_paused(False))

@@ -77,9 +77,8 @@ def write_stream(
     writer._begin_run(locator, stream.layout, _described(stream.header))
     run = writer._current_run()
     run.tally.canceled = stream.cut_short
+    run.tally.skipped += stream.skipped
     run.extra_metadata.update(stream.header.get("extra_metadata") or {})
-    for index in (*stream.skipped, None):  # the last one is taken for cut off
-        run.tally.begin_events([] if index is None else [index])
     try:
         for frame in stream.frames:
             if run.failure is not None:

@@ -89,7 +89,12 @@ def planned_images(sequence: MDASequence) -> list[PlannedImage]:
 
 def image_events(events: Iterable[MDAEvent]) -> Iterator[MDAEvent]:
     """Return the events that take an image; autofocus and other actions take none."""
-    return (e for e in events if isinstance(e.action, useq.AcquireImage))
+    return (event for event in events if takes_frame(event))
+
+
+def takes_frame(event: MDAEvent) -> bool:
+    """Whether `event` takes an image."""
+    return isinstance(event.action, useq.AcquireImage)
 
 
 def _fills_its_box(sequence: MDASequence) -> bool:

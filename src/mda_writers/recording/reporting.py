@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -10,20 +11,49 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from mda_writers.errors import MissingFramesError
 from mda_writers.model.encode import to_json
+from mda_writers.model.plan import takes_frame
 from mda_writers.model.report import MISSING_LISTED, RecordingReport
+from mda_writers.model.run_image import readable
 from mda_writers.sinks.seal import sealed
 from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
 from mda_writers.storage.atomic import replace_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from useq import MDAEvent
 
     from mda_writers.model.locate import Locator
     from mda_writers.recording.finalize import Finished
 
 IndexKey = frozenset[tuple[str, int]]
+
+_RUN_MARK = "runner_t0"
+"""Where pymmcore-plus's runner notes in an event that it goes on to execute it. It takes the note
+away with the event's first frame; an event that was skipped never gets it."""
+
+_NOT_RUN = 0.0
+
+_FRAMES_NAMED = 5
+"""Frames that an error names; its report lists more."""
+
+
+def mark_begun(event: MDAEvent) -> None:
+    """Have `event` say afterwards whether it was skipped; at its begin, on the runner's thread.
+
+    A SkipEvent is announced to nobody. Without this mark an event that was skipped would look
+    like one whose frame came, and was lost on its way.
+    """
+    event.metadata[_RUN_MARK] = _NOT_RUN
+
+
+def _events_of(event: MDAEvent) -> Sequence[MDAEvent]:
+    """Return the events that a hardware-sequenced one stands for."""
+    events: Sequence[MDAEvent] = getattr(event, "events", (event,))
+    return events
 
 
 @dataclass(slots=True)
@@ -42,35 +72,64 @@ class Tally:
     camera_gaps: int = 0
     _image_numbers: dict[str, int] = field(default_factory=dict)
     ran_to_end: bool = False
-    _begun: dict[IndexKey, int] = field(default_factory=dict)
-    _last_begun: frozenset[IndexKey] = frozenset()
+    watched: bool = False
+    skipped: list[Mapping[str, int]] = field(default_factory=list)
+    lost: list[Mapping[str, int]] = field(default_factory=list)
+    _begun: MDAEvent | None = None
+    _came: list[Mapping[str, int]] = field(default_factory=list)
 
-    def begin_events(self, indices: Iterable[Mapping[str, int]]) -> None:
+    def begin_event(self, event: MDAEvent) -> None:
         """Note that the runner began an event, or several at once; their frames are due."""
-        self._last_begun = frozenset(frozenset(index.items()) for index in indices)
-        self._begun.update(dict.fromkeys(self._last_begun, 0))
+        self._settle_begun()
+        self.watched = True
+        self._begun = event if takes_frame(event) else None
 
     def frame_came(self, index: Mapping[str, int], metadata: Mapping[str, Any]) -> None:
         """Note a frame: its event gave one, and the camera may have counted it."""
-        self._begun.pop(_event_key(index), None)
+        if self._begun is not None:
+            self._came.append(index)
         camera_metadata = metadata.get("camera_metadata")
         if camera_metadata:
             self._count_gap(str(metadata.get("camera_device")), camera_metadata)
 
-    def events_without_frame(self) -> list[IndexKey]:
-        """Return the indices of events that gave no frame while the run went on.
+    def end_events(self) -> None:
+        """Take in that no event follows.
 
-        What was begun last, in a run that was cut short, would perhaps have given its frames.
+        What was begun last, in a run that was cut short, would perhaps have given its frames:
+        that is neither skipped nor lost.
         """
-        cut_off = frozenset() if self.ran_to_end else self._last_begun
-        return [index for index in self._begun if index not in cut_off]
+        if self.ran_to_end:
+            self._settle_begun()
+        self._begun = None
+
+    def _settle_begun(self) -> None:
+        """Note which frames of the event begun last did not come: the engine has gone on."""
+        begun, came = self._begun, self._came
+        if begun is None:
+            return
+        self._begun, self._came = None, []
+        each = [event.index for event in _events_of(begun)]
+        cameras = 1 + max([index.get("cam", 0) for index in came], default=0)
+        if len(came) >= len(each) * cameras:
+            return
+        if begun.metadata.get(_RUN_MARK) == _NOT_RUN:
+            self.skipped += each
+            return
+        due = [i if cameras == 1 else {**i, "cam": n} for i in each for n in range(cameras)]
+        seen = Counter(frozenset(index.items()) for index in came)
+        for index in due:
+            key = frozenset(index.items())
+            seen[key] -= 1
+            if seen[key] < 0:
+                self.lost.append(index)
 
     @property
     def all_came(self) -> bool:
         """Whether every event was begun, and everything that was taken came to be written."""
         kept = self.frames_received - self.not_saved
         undisturbed = not (self.canceled or self.buffer_overflowed or self.error)
-        return self.ran_to_end and undisturbed and self.frames_written == kept
+        seen = self.ran_to_end and self.watched
+        return seen and undisturbed and self.frames_written == kept
 
     def _count_gap(self, camera: str, camera_metadata: Mapping[str, Any]) -> None:
         """Compare the camera's own frame number with the one before (it restarts at 0)."""
@@ -113,6 +172,25 @@ def build_report(path: Path, finished: Finished, locator: Locator, tally: Tally)
     )
 
 
+def lost_frames(report: RecordingReport, tally: Tally) -> MissingFramesError | None:
+    """Return the error of a recording whose frames did not all come, though the run went on.
+
+    None where the run was cancelled, or the engine raised what was wrong itself.
+    """
+    count = report.frames_missing if tally.ran_to_end else len(tally.lost)
+    if not count:
+        return None
+    missing = report.missing if tally.ran_to_end else list(map(_plain, tally.lost))
+    named = ", ".join(map(readable, missing[:_FRAMES_NAMED]))
+    return MissingFramesError(
+        f"{report.path}: {count} frames never came, though the acquisition engine went on: "
+        f"{named}{', …' * (count > _FRAMES_NAMED)}. The {report.frames_written} others are on "
+        "disk, each at its place, and the report lists what is missing. Acquire those again; if "
+        "it happens often, lengthen the engine's time-outs or give it shorter hardware sequences.",
+        missing[:MISSING_LISTED],
+    )
+
+
 def write_report(
     path: Path, report: RecordingReport, finished: Finished, extra_metadata: Mapping[str, Any]
 ) -> None:
@@ -139,15 +217,22 @@ def _without_frame(
     locator: Locator, tally: Tally
 ) -> tuple[list[dict[str, int]], list[dict[str, int]], int]:
     """Return the events that were skipped, the first missing frames, and how many are missing."""
-    skipped = dict.fromkeys(tally.events_without_frame())
+    lost = set(map(_event_key, tally.lost))
+    skipped = dict.fromkeys(map(_event_key, tally.skipped))
     if tally.all_came:
-        # The events of a run's first milliseconds are not seen with output=, where the relay
-        # is slower than the run. But all were begun: what has no frame was skipped.
-        skipped |= dict.fromkeys(map(_event_key, locator.unwritten()))
+        # all events were begun: what has no frame, and was not lost, the engine left out
+        unwritten = map(_event_key, locator.unwritten())
+        skipped |= dict.fromkeys(key for key in unwritten if key not in lost)
     missing = (index for index in locator.unwritten() if _event_key(index) not in skipped)
+    if locator.open_ended:  # nothing was planned: what was begun is all that is known
+        missing = (_plain(index) for index in tally.lost)
     listed = list(islice(missing, MISSING_LISTED))
     named = [{str(a): i for a, i in sorted(key)} for key in islice(skipped, MISSING_LISTED)]
     return named, listed, len(listed) + sum(1 for _ in missing)
+
+
+def _plain(index: Mapping[str, int]) -> dict[str, int]:
+    return {str(axis): i for axis, i in index.items()}
 
 
 def _event_key(index: Mapping[str, int]) -> IndexKey:

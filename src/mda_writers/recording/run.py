@@ -15,7 +15,7 @@ from mda_writers.recording.array_sink import ArraySink
 from mda_writers.recording.corridor import Corridor
 from mda_writers.recording.finalize import finish_files
 from mda_writers.recording.journal_keeper import JournalKeeper
-from mda_writers.recording.reporting import Tally, build_report, write_report
+from mda_writers.recording.reporting import Tally, build_report, lost_frames, write_report
 from mda_writers.sinks.disk_guard import DiskGuard
 from mda_writers.sinks.frame_table import FrameTable
 from mda_writers.sinks.load_log import LoadLog
@@ -323,5 +323,8 @@ class Run:
         self.tally.seconds = time.perf_counter() - self._started
         self.tally.error = str(self.error or "")
         self.report = build_report(self.path, finished, self.locator, self.tally)
+        if self.error is None and (error := lost_frames(self.report, self.tally)):
+            self.error = error
+            self.report = replace(self.report, error=str(error))
         write_report(self.path, self.report, finished, self.extra_metadata)
         self._journal.retire()

@@ -11,8 +11,9 @@ from mda_writers.model.layout import Layout
 from mda_writers.model.locate import Locator
 from mda_writers.model.plan import is_open_ended, time_interval_s, z_step_um
 from mda_writers.model.scope import Scope
+from mda_writers.recording.reporting import mark_begun
 from mda_writers.writers.outcome import Outcome
-from mda_writers.writers.relay import ran_to_end
+from mda_writers.writers.relay import is_relay, ran_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,6 @@ class Hooks(Outcome):
             self._backlog.watch(threading.current_thread(), self._running_core())
             summary = meta if isinstance(meta, dict) else {}
             self._begin_run(*self._plan_of_sequence(seq, summary))
-            self._backlog.follow_events(self._running_core(), self)
 
     def frameReady(self, frame: np.ndarray, event: MDAEvent, meta: Any = None) -> None:
         """Hand over one frame; never raises (see `error`)."""
@@ -48,9 +48,11 @@ class Hooks(Outcome):
     def eventStarted(self, event: MDAEvent) -> None:
         """Note that an event was begun, so that one without a frame is known as skipped."""
         with self._never_raising():
-            if self._run is not None and not self._run.finished:
-                events = getattr(event, "events", (event,))
-                self._run.tally.begin_events(each.index for each in events)
+            if self._run is None or self._run.finished:
+                return
+            if not is_relay(threading.current_thread()):  # the relay has marked it already
+                mark_begun(event)
+            self._run.tally.begin_event(event)
 
     def sequenceCanceled(self, seq: MDASequence) -> None:
         """Note that the run was cancelled."""
@@ -65,8 +67,8 @@ class Hooks(Outcome):
                 core = self._running_core()
                 self._run.tally.buffer_overflowed = core.isBufferOverflowed() if core else None
                 self._run.tally.ran_to_end = ran_to_end(core, seq)
+                self._run.tally.end_events()
                 self._run.finish()
-            self._backlog.unfollow()
 
     def _plan_of_sequence(
         self, seq: MDASequence, summary: Mapping[str, Any]

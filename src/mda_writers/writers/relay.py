@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from mda_writers.recording.reporting import mark_begun
+
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
+    from useq import MDAEvent
 
 BACKLOG_SHARE = 0.5
 """Share of the memory that was free at the beginning which frames in upstream's queue may take."""
@@ -25,7 +28,6 @@ class Backlog:
         self._feeder: threading.Thread | None = None
         self._core: CMMCorePlus | None = None
         self._limit = 0.0
-        self._following: Any = None
         self.frames = 0
 
     def watch(self, thread: threading.Thread, core: CMMCorePlus | None) -> None:
@@ -33,7 +35,7 @@ class Backlog:
 
         A relay is told by its method ``remaining``.
         """
-        self._relay = thread if hasattr(thread, "remaining") else None
+        self._relay = thread if is_relay(thread) else None
         self._feeder = thread
         self._core = core if is_busy(core) else None
         self._limit = BACKLOG_SHARE * psutil.virtual_memory().available
@@ -58,18 +60,31 @@ class Backlog:
         strangers = (None, threading.current_thread(), threading.main_thread())
         return self._feeder not in strangers and self._feeder.is_alive()
 
-    def follow_events(self, core: CMMCorePlus | None, writer: Any) -> None:
-        """Have ``writer.eventStarted`` called, which relays do not pass on."""
-        if self._relay is not None and core is not None:
-            core.mda.events.eventStarted.connect(writer.eventStarted)
-            self._following = (core.mda.events.eventStarted, writer.eventStarted)
 
-    def unfollow(self) -> None:
-        """Undo `follow_events`."""
-        if self._following is not None:
-            signal, slot = self._following
-            signal.disconnect(slot)
-            self._following = None
+def is_relay(thread: threading.Thread) -> bool:
+    """Whether `thread` is the one on which ``run_mda(output=…)`` calls handlers."""
+    return hasattr(thread, "remaining")
+
+
+def _relay_event(relay: Any, event: MDAEvent) -> None:
+    """Pass on that an event was begun, in order with its frames."""
+    mark_begun(event)
+    relay._deque.append(("eventStarted", (event,)))
+
+
+def _have_relays_pass_on_events() -> None:
+    """Have relays call ``eventStarted``, too: they leave it out, and handlers that have it wait.
+
+    Connecting to it ourselves, once the relay announced the run, misses the first events: the
+    relay lags behind the run. Under Qt, such a connection never arrives.
+    """
+    from pymmcore_plus.mda import _thread_relay
+
+    if not hasattr(_thread_relay.MDARelayThread, "eventStarted"):
+        _thread_relay.MDARelayThread.eventStarted = _relay_event  # type: ignore[attr-defined]
+
+
+_have_relays_pass_on_events()
 
 
 def is_busy(core: CMMCorePlus | None) -> bool:
