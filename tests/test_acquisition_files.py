@@ -85,7 +85,7 @@ def test_no_value_of_a_log_is_lost_whatever_its_form(tmp_path: Path) -> None:
     assert orjson.loads(second["other"]) == {"lick": 7}
     assert orjson.loads(third["other"]) == {"payload": 5.5}
     values = [row["payload"] for row in session.log("sensor")]
-    assert values == ["12\n", "", "\"Decimal('1.5')\"", "nan", "True", "{}", "[0,1]"]
+    assert values == ["12\n", "", "1.5", "nan", "True", "{}", "[0,1]"]
 
 
 @given(st.lists(st.lists(st.one_of(st.text(), st.floats(), st.integers(), st.none())), max_size=5))
@@ -101,6 +101,28 @@ def test_what_csv_says_is_what_was_written(tmp_path_factory: Any, table: list[li
                 assert float(text) == value or value != value
             else:
                 assert text == ("" if value is None else str(value))
+
+
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-x", "@SUM(A1)", "\t=1", "'=1", "''-1a"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_text_is_a_formula_to_a_spreadsheet(text: str, tmp_path: Path) -> None:
+    with Acquisition(tmp_path, subject=1, session=1, task="x") as acq:
+        acq.note(text)
+        acq.log("serial", text)
+        acq.log("bytes", text.encode())
+        acq.log("named", {text: text, "number": -1.5, "as text": "-1.5"})
+    session = Acquisition.open(acq.folder)
+    for file in acq.folder.rglob("*.csv"):
+        with file.open(encoding="utf-8", newline="") as stream:
+            cells = [cell for row in csv.reader(stream) for cell in row]
+        assert not [c for c in cells if c[:1] in ("=", "+", "-", "@", "\t") and c != "-1.5"]
+    assert [note["note"] for note in session.notes] == [text]
+    assert [row["payload"] for row in session.log("serial")] == [text]
+    assert [row["payload"] for row in session.log("bytes")] == [text]
+    (row,) = session.log("named")
+    assert (row[text], row["number"], row["as text"]) == (text, "-1.5", "-1.5")
 
 
 def test_threads_log_whole_rows_side_by_side(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import orjson
 from useq import MDAEvent, MDASequence
 
 from mda_writers.acquisition.csv_rows import csv_line
-from mda_writers.model.encode import event_dict, to_json
+from mda_writers.model.encode import event_dict, sequence_dict, to_indented_json, to_json
 from mda_writers.storage.atomic import replacing
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def read_configuration(core: CMMCorePlus, sequence: Any) -> dict[str, Any]:
 def write_json(path: Path, configuration: Mapping[str, Any]) -> None:
     """Write a configuration as JSON, for programs."""
     with replacing(path) as stream:
-        stream.write(orjson.dumps(configuration, option=orjson.OPT_INDENT_2) + b"\n")
+        stream.write(to_indented_json(configuration))
 
 
 def write_csv(path: Path, configuration: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ def write_csv(path: Path, configuration: Mapping[str, Any]) -> None:
 
 def _plan(sequence: Any) -> Any:
     if isinstance(sequence, MDASequence):
-        return sequence.model_dump(mode="json", exclude_unset=True)
+        return sequence_dict(sequence)
     if isinstance(sequence, list | tuple):
         return [event_dict(e) if isinstance(e, MDAEvent) else e for e in sequence]
     return None

@@ -7,9 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mda_writers.model.encode import to_json
+from mda_writers.model.encode import csv_cell, from_csv_cell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,25 +17,8 @@ def csv_line(values: Iterable[Any]) -> bytes:
     """Return one row with its newline, in UTF-8."""
     text = io.StringIO()
     # its default ends lines with CR LF (RFC 4180), and only so it quotes a text with a CR in it
-    csv.writer(text).writerow([cell(value) for value in values])
-    return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-def cell(value: Any) -> str:
-    """Return the text of one cell: numbers with all their digits, structures as JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, float):
-        return float.__repr__(value)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, bytes | bytearray):  # a line from a serial port, as a rule
-        return bytes(value).decode("utf-8", "backslashreplace")
-    return to_json(value).decode()
+    csv.writer(text).writerow([csv_cell(value) for value in values])
+    return text.getvalue().encode()
 
 
 def read_csv(path: Path) -> Iterator[dict[str, str]]:
@@ -51,9 +32,14 @@ def read_csv(path: Path) -> Iterator[dict[str, str]]:
         for row in csv.DictReader(stream):
             if before is not None:
                 yield before
-            before = row
+            before = {_given(name): _given(text) for name, text in row.items()}
     if before is not None and whole:
         yield before
+
+
+def _given(text: Any) -> Any:
+    # more cells than columns make a list, fewer of them None
+    return from_csv_cell(text) if isinstance(text, str) else text
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mda_writers.acquisition.csv_rows import cell, csv_line
+from mda_writers.acquisition.csv_rows import csv_line
 from mda_writers.errors import WriteError
+from mda_writers.model.encode import csv_cell, from_csv_cell
 from mda_writers.sinks.line_file import LineFile
 
 if TYPE_CHECKING:
@@ -95,6 +96,14 @@ class DeviceLog:
 
 def _named(payload: Any) -> dict[str, Any]:
     """Return the payload's values by column."""
-    if isinstance(payload, Mapping) and payload:
-        return {cell(key): value for key, value in payload.items()}
-    return {"payload": payload}
+    try:
+        named = dict(payload) if isinstance(payload, Mapping) else {}
+    except Exception:  # a live object, as it may be anywhere
+        named = {}
+    columns: dict[str, Any] = {}
+    for key, value in named.items():
+        name = from_csv_cell(csv_cell(key))
+        while name in columns:  # {1: …, "1": …}
+            name += "_"
+        columns[name] = value
+    return columns or {"payload": payload}

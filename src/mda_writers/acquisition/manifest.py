@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mda_writers.acquisition.moment import Moment
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.model.encode import to_json
+from mda_writers.model.encode import to_indented_json, to_json
 from mda_writers.model.versions import versions
 from mda_writers.storage.atomic import replace_bytes
 from mda_writers.storage.failure import explained
@@ -160,8 +160,7 @@ class Manifest(BaseModel):
             If the disk does not take it; the file is then what it was.
         """
         # not pydantic's own JSON: that refuses the lone surrogates that a name or an error may hold
-        plain = orjson.loads(to_json(self.model_dump()))
-        content = orjson.dumps(plain, option=orjson.OPT_INDENT_2) + b"\n"
+        content = to_indented_json(self.model_dump())
         try:
             replace_bytes(path, content)
         except OSError as error:

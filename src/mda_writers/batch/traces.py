@@ -13,6 +13,7 @@ from mda_writers.batch.process import Process
 from mda_writers.batch.reading import blocks_in, opened, planes_in, planes_of
 from mda_writers.batch.regions import Regions
 from mda_writers.batch.starting import Running, run_each
+from mda_writers.model.encode import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -122,7 +123,7 @@ class Trace(Process):
 
     def _write_header(self, dataset: Dataset, stream: IO[str]) -> None:
         names = Regions.load(self.boxes, self.labels).names()
-        _csv(stream).writerow([*dataset.axes, *TIMES, *names])
+        _csv(stream).writerow([csv_cell(name) for name in (*dataset.axes, *TIMES, *names)])
 
     def _write_rows(
         self,
@@ -134,7 +135,8 @@ class Trace(Process):
         for where, plane in zip(coordinates, planes, strict=True):
             ours = plane.metadata.get("mda_writers") or {}
             times = [plane.metadata.get("runner_time_ms", ""), ours.get("unix_time_s", "")]
-            table.writerow([*where.values(), *times, *regions.means(plane.pixels)])
+            cells = [*where.values(), *times, *regions.means(plane.pixels)]
+            table.writerow([csv_cell(value) for value in cells])
 
 
 def _new_table(path: Path) -> IO[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -254,13 +255,20 @@ def _given_time_s(frame: Frame) -> Any:
     metadata = frame.metadata
     if isinstance(metadata, bytes):
         metadata = orjson.loads(metadata)
-    return metadata.get("timestamp_s")
+    return _time_s(metadata.get("timestamp_s"))
 
 
 def _runner_time_s(frame: Frame) -> Any:
     """Return the time at which pymmcore-plus's runner took the frame."""
-    time_ms = None if isinstance(frame.metadata, bytes) else frame.metadata.get("runner_time_ms")
+    if isinstance(frame.metadata, bytes):
+        return None
+    time_ms = _time_s(frame.metadata.get("runner_time_ms"))
     return None if time_ms is None else time_ms / 1000
+
+
+def _time_s(given: Any) -> float | None:
+    """Return a time; None for what is none, such as a text of the user's or NaN."""
+    return given if isinstance(given, int | float) and isfinite(given) else None
 
 
 def _handed_over_s(frame: Frame) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from mda_writers.model.encode import to_indented_json
 from mda_writers.storage.object_path import ObjectPath
 
 if TYPE_CHECKING:
@@ -158,4 +159,4 @@ def _sync(path: Path) -> None:
 
 
 def _json(content: Any) -> bytes:
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+    return to_indented_json(content)

@@ -1,42 +1,89 @@
-"""Metadata as JSON: whatever a camera or a user puts into it is written, never a crash."""
+"""Metadata as JSON, and as cells of CSV: whatever a user puts into it is written, never a crash."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence, Set, ValuesView
 from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
+from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
+from math import isfinite, isnan
 from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import orjson
 from pydantic import BaseModel
-from useq import MDAEvent
+from useq import MDAEvent, MDASequence
 
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+_MOST_LEVELS = 100
+"""Of structures within structures; orjson takes 254, and whoever reads them may take fewer."""
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r].", re.DOTALL)
+"""How a text begins that a spreadsheet takes for a formula; source: OWASP, "CSV Injection". With
+apostrophes in front, too, so that each text comes back as it was."""
+
+_INDENTED = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 def to_json(value: Any) -> bytes:
-    """Return `value` as JSON on one line.
+    """Return `value` as JSON on one line, whatever it is.
 
     numpy scalars and arrays, paths, dates, enums, dataclasses, pydantic models, sets and bytes
     (base64) have a form of their own; anything else becomes its ``repr``. Numbers that are not
-    finite become null, integers over 64 bits text.
+    finite become the texts ``NaN``, ``Infinity`` and ``-Infinity``, integers over 64 bits text.
+    Where a structure holds itself, the type's name stands for it the second time.
     """
     try:
-        return orjson.dumps(value, default=_plain, option=_OPTIONS)
+        text = orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
     except (TypeError, ValueError, RecursionError):
         # something that orjson refuses however it is asked: a huge integer, a cycle, a lone
-        # surrogate. Slower, and it takes everything.
-        return orjson.dumps(_harmless(value, depth=0))
+        # surrogate, a key that is no text. Slower, and it takes everything.
+        return orjson.dumps(_Plain().of(value))
+    # orjson writes null for a number that is not finite; nothing else tells the two apart
+    return orjson.dumps(_Plain().of(value)) if b"null" in text else text
+
+
+def to_indented_json(value: Any) -> bytes:
+    """Return the same over several lines, for files that people read."""
+    return orjson.dumps(orjson.loads(to_json(value)), option=_INDENTED)
+
+
+def csv_cell(value: Any) -> str:
+    """Return the text of one cell of CSV: numbers with all their digits, structures as JSON.
+
+    A spreadsheet runs a text that begins like a formula (``=cmd…``); an apostrophe before it keeps
+    it a text. Numbers such as -1.5 are none, and stay as they are.
+    """
+    if isinstance(value, np.generic) and not isinstance(value, np.longdouble | np.clongdouble):
+        value = value.item()
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
+    if isinstance(value, bytes | bytearray):  # a line from a serial port, as a rule
+        return _no_formula(bytes(value).decode("utf-8", "backslashreplace"))
+    plain = _Plain().of(value)
+    if isinstance(plain, str):
+        return _no_formula(plain)
+    return orjson.dumps(plain).decode()
+
+
+def from_csv_cell(text: str) -> str:
+    """Return a text as it was given to `csv_cell`."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def frame_metadata_json(metadata: Mapping[str, Any]) -> bytes:
     """Return a ``FrameMetaV1`` as JSON: all fields by their names, the event without its sequence.
 
-    The event embeds the whole sequence upstream: 53 kB a frame with a thousand positions.
+    The event embeds the whole sequence upstream: 53 kB per frame with a thousand positions.
     """
     event = metadata.get("mda_event")
     if isinstance(event, MDAEvent):
@@ -45,24 +92,62 @@ def frame_metadata_json(metadata: Mapping[str, Any]) -> bytes:
 
 
 def event_dict(event: MDAEvent) -> dict[str, Any]:
-    """Return what was set in `event`, without its sequence."""
+    """Return what was set in `event`, without its sequence; the user's metadata as they are."""
+    found = _dumped(event, exclude={"sequence", "metadata"}, exclude_unset=True)
+    if event.metadata:
+        found["metadata"] = event.metadata
+    return found
+
+
+def sequence_dict(sequence: MDASequence) -> dict[str, Any]:
+    """Return `sequence` as useq reads it back; the user's metadata as they are, for `to_json`."""
+    # not exclude_unset: that leaves out the type of an action, and useq could not read it back
+    found = _dumped(sequence, exclude={"metadata"}, exclude_none=True)
+    if sequence.metadata:
+        found["metadata"] = sequence.metadata
+    if isinstance(sequence.stage_positions, tuple):  # and no plate
+        found["stage_positions"] = [_position_dict(p) for p in sequence.stage_positions]
+    return found
+
+
+def _position_dict(position: Any) -> dict[str, Any]:
+    found = _dumped(position, exclude={"sequence"}, exclude_none=True)
+    if position.sequence is not None:
+        found["sequence"] = sequence_dict(position.sequence)
+    return found
+
+
+def _dumped(model: BaseModel, exclude: set[str] | None = None, **how: Any) -> dict[str, Any]:
+    """Return the fields of a model, each as pydantic writes it or, if it cannot, as it is."""
     try:
-        return event.model_dump(mode="json", exclude={"sequence"}, exclude_unset=True)
+        return model.model_dump(mode="json", exclude=exclude, **how)
     except Exception:
-        # a user's metadata in the event may be anything
-        fields = {name: getattr(event, name) for name in event.model_fields_set}
-        fields.pop("sequence", None)
-        return fields
+        names = {*type(model).model_fields, *(model.model_extra or ())} - (exclude or set())
+    found: dict[str, Any] = {}
+    for name in names:
+        try:
+            found |= model.model_dump(mode="json", include={name}, **how)
+        except Exception:
+            found[name] = getattr(model, name)
+    return found
 
 
 def _plain(value: Any) -> Any:
+    """Return `value` as something plainer, which may yet hold anything.
+
+    Iterators stay unread: they may be endless, or somebody else's.
+    """
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_unset=True)
+        return _dumped(value, exclude_unset=True)
+    if isinstance(value, np.longdouble):
+        return float(value)
+    if isinstance(value, np.clongdouble):
+        return repr(complex(value))
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, PurePath):
+    if isinstance(value, PurePath | UUID | Decimal | Fraction):
         return str(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
@@ -74,32 +159,105 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
-    if isinstance(value, Iterable):
+    if isinstance(value, Sequence | Set | ValuesView):
         return list(value)
     return repr(value)
 
 
-def _harmless(value: Any, depth: int) -> Any:
-    """Return `value` in types that orjson takes in any case."""
-    if value is None or isinstance(value, bool):
+class _Plain:
+    """Makes plain types of one value, however deep, wide or entangled it is."""
+
+    def __init__(self) -> None:
+        # by identity: what was seen, which must not be freed meanwhile, and what became of it
+        self._seen: dict[int, tuple[Any, Any]] = {}
+
+    def of(self, value: Any, level: int = 0) -> Any:
+        """Return `value` in types that orjson takes in any case."""
+        try:
+            return self._of(value, level)
+        except Exception:  # a live object that does not even say of what class it is
+            return _named(value)
+
+    def _of(self, value: Any, level: int) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, Enum):
+            return self.of(value.value, level + 1)
+        if isinstance(value, int):
+            return _integer(int(value))
+        if isinstance(value, float):
+            return _number(float(value))
+        if isinstance(value, str):
+            return _text(value)
+        known = self._seen.get(id(value))
+        if known is not None:
+            return known[1]
+        self._seen[id(value)] = (value, _named(value))  # for itself, somewhere within itself
+        made = _named(value) if level > _MOST_LEVELS else self._structure(value, level)
+        self._seen[id(value)] = (value, made)
+        return made
+
+    def _structure(self, value: Any, level: int) -> Any:
+        plain = _plainer(value)
+        if isinstance(plain, dict):
+            return self._mapping(plain, level)
+        if isinstance(plain, list | tuple):
+            return [self.of(inner, level + 1) for inner in plain]
+        return self.of(plain, level + 1)
+
+    def _mapping(self, mapping: dict[Any, Any], level: int) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for key, inner in mapping.items():
+            plain = self.of(key, level + 1)
+            name = plain if isinstance(plain, str) else orjson.dumps(plain).decode()
+            while name in made:  # {1: …, "1": …}
+                name += "_"
+            made[name] = self.of(inner, level + 1)
+        return made
+
+
+def _plainer(value: Any) -> Any:
+    """Return what `_plain` does, or at least a text, of objects of which nothing works."""
+    if type(value) in (dict, list, tuple):
         return value
-    if isinstance(value, Enum):
-        return _harmless(value.value, depth)
-    if isinstance(value, int | float):
-        fits = not isinstance(value, int) or -(2**63) <= value < 2**64
-        return value if fits else str(value)
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if depth > 20:  # a cycle, or as good as one
-        return _harmless(f"<{type(value).__name__}>", depth)
-    if isinstance(value, Mapping):
-        return {str(_harmless(k, depth)): _harmless(v, depth + 1) for k, v in value.items()}
+    for form in (_plain, repr):
+        try:
+            return form(value)
+        except Exception:
+            continue
+    return _named(value)
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
     try:
-        plain = _plain(value)
-    except Exception as error:
-        return f"<{type(value).__name__}: {type(error).__name__}>"
-    if isinstance(plain, list):
-        return [_harmless(v, depth + 1) for v in plain]
-    if plain is value:
-        return f"<{type(value).__name__}>"
-    return _harmless(plain, depth + 1)
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _named(value: Any) -> str:
+    return _text(f"<{type(value).__name__}>")
+
+
+def _integer(value: int) -> int | str:
+    if -(2**63) <= value < 2**64:
+        return value
+    try:
+        return str(value)
+    except ValueError:  # thousands of digits take Python too long in decimals
+        return hex(value)
+
+
+def _number(value: float) -> float | str:
+    if isfinite(value):
+        return value
+    return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "backslashreplace").decode()

@@ -39,8 +39,7 @@ class PlaneInfo:
         position stands in where the stage was not asked, as in hardware-triggered sequences.
         """
         ours = frame["mda_writers"]
-        event = frame.get("mda_event") or {}
-        actual = frame.get("position") or {}
+        event, actual = _mapping(frame, "mda_event"), _mapping(frame, "position")
         return cls(
             place=tuple(ours["place"]),
             ifd=slot_of(ours, ours["number"]),
@@ -56,6 +55,12 @@ class PlaneInfo:
 def slot_of(ours: Mapping[str, Any], default: int) -> int:
     """Return a frame's number in its file: of a TIFF's IFDs, or of a video's frames."""
     return int(ours.get("ifd", ours.get("frame", default)))
+
+
+def _mapping(frame: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an entry of a frame's metadata, which in direct mode may be anything."""
+    entry = frame.get(name)
+    return entry if isinstance(entry, dict) else {}
 
 
 def _divided(value: Any, divisor: int) -> float | None:

@@ -8,7 +8,6 @@ from itertools import takewhile
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import xxhash
 
 from mda_writers.model.encode import frame_metadata_json, to_json
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 LINES_A_WRITE = 64
 """Lines that are gathered while frames come fast; a system call a line would cost 30 000 a
 second. With nothing to do the lines leave at once (`flush`)."""
-
-_ADDITIONS = orjson.OPT_NON_STR_KEYS
 
 
 class FrameTable:
@@ -146,7 +143,7 @@ class FrameTable:
             "unix_time_s": placed.frame.unix_time_s,
             "monotonic_s": placed.frame.monotonic_s,
         }
-        return orjson.dumps(entry, option=_ADDITIONS)
+        return to_json(entry)
 
     def _on_disk(self, placed: PlacedFrame) -> dict[str, Any]:
         """Return where the pixels lie, and their checksum."""

@@ -116,7 +116,7 @@ def save_config_frames(config: MetaData, frames: Any, outputparams: OutputParame
     described = describe(
         outputparams.output_name, array, config.axes, config.channel_names, config.steps, {}
     )
-    about = config.model_dump(mode="json", exclude_none=True)
+    about = config.model_dump(exclude_none=True)
     write_array(path, array, described, about)
     replace_bytes(folder / METADATA_SUFFIX[1:], to_json(about) + b"\n")
     return path

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from mda_writers.errors import BacklogError, WriteError
+from mda_writers.model.encode import sequence_dict
 from mda_writers.model.frame import Frame
 from mda_writers.model.layout import Layout
 from mda_writers.model.locate import Locator
@@ -89,8 +90,7 @@ class Hooks(Outcome):
             magnification=scope.magnification,
             axis_order="".join(seq.axis_order),
         )
-        # not exclude_unset: that leaves out the type of an action, and useq could not read it back
-        sequence = None if is_open_ended(seq) else seq.model_dump(mode="json", exclude_none=True)
+        sequence = None if is_open_ended(seq) else sequence_dict(seq)
         about = {k: v for k, v in summary.items() if k != "mda_sequence"}
         return locator, layout, {"sequence": sequence, "summary_metadata": about}
 
