@@ -27,6 +27,7 @@ from mda_writers import BigTiffWriter, record, recover, verify
 from plans import PLANS, REPEATING_PLANS, engine_for
 from promises.kind import on_record
 from stamps import check_stamp, stamp
+from tiff_reading import read_first_series
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
@@ -76,9 +77,7 @@ def check(folder: Path, indices: list[dict[str, int]]) -> None:
         with tifffile.TiffFile(folder / file) as tif:
             pages = [page.asarray() for page in tif.pages]
         with tifffile.TiffFile(folder / file) as tif:
-            series = tif.series[0]
-            axes = series.get_axes(squeeze=False)
-            whole = series.asarray().reshape(series.get_shape(squeeze=False))
+            whole, axes = read_first_series(tif)
         for frame in (f for f in frames if f.ours["file"] == file):
             number = frame.ours["number"]
             assert frame.index == indices[number]

@@ -24,6 +24,7 @@ from mda_writers import (
 )
 from mda_writers.writers import array_blocks
 from promises.disk import small_disk
+from tiff_reading import read_first_series
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +39,7 @@ def noise(*shape: int, dtype: str = "uint16") -> np.ndarray:
 def read_ome(path: Path) -> tuple[np.ndarray, str]:
     with tifffile.TiffFile(path) as tif:
         assert tif.is_bigtiff and tif.is_ome
-        series = tif.series[0]
-        pixels, axes = series.asarray(squeeze=False), series.get_axes(squeeze=False)
+        pixels, axes = read_first_series(tif)
         assert axes.endswith("YXS") and pixels.shape[-1] == 1
         return pixels[..., 0], axes[:-1]
 

@@ -13,9 +13,6 @@ from mda_writers.formats.zarr_grid import Grid
 if TYPE_CHECKING:
     import os
 
-CODECS = {"BloscCodec": "blosc", "ZstdCodec": "zstd"}
-"""zarr-python's class → the codec's name in numcodecs."""
-
 Version = tuple[int, int, int]
 
 
@@ -41,23 +38,26 @@ class ShardLayout:
 
 
 def layout_of(array: Any) -> ShardLayout | None:
-    """Return how an array's shards are laid out; None where only zarr-python knows."""
+    """Return how an array's shards are laid out; None where only zarr-python knows.
+
+    Read from the array's metadata as they are written, which Zarr's specification fixes:
+    zarr-python's codec objects differ from version to version.
+    """
     if array.metadata.zarr_format != 3 or array.shards is None:
         return None
-    sharding = array.metadata.codecs[0]
-    codecs = [type(each).__name__ for each in sharding.codecs]
-    index = [type(each).__name__ for each in sharding.index_codecs]
+    about = array.metadata.to_dict()
+    sharding = about["codecs"][0]["configuration"]
+    codecs = sharding["codecs"]
     known = (
-        len(array.metadata.codecs) == 1
-        and array.metadata.chunk_key_encoding.name == "default"
-        and array.metadata.chunk_key_encoding.separator == "/"
-        and sharding.index_location.value == "end"
-        and index == ["BytesCodec", "Crc32cCodec"]
-        and _little(sharding.index_codecs[0])
-        and codecs[0] == "BytesCodec"
-        and _little(sharding.codecs[0])
-        and len(codecs) <= 2
-        and set(codecs[1:]) <= CODECS.keys()
+        len(about["codecs"]) == 1
+        and about["chunk_key_encoding"]["name"] == "default"
+        and _setting(about["chunk_key_encoding"], "separator", "/") == "/"
+        and sharding.get("index_location", "end") == "end"
+        and [each["name"] for each in sharding["index_codecs"]] == ["bytes", "crc32c"]
+        and _setting(sharding["index_codecs"][0], "endian", "little") == "little"
+        and codecs[0]["name"] == "bytes"
+        and _setting(codecs[0], "endian", "little") == "little"
+        and [each["name"] for each in codecs[1:]] in ([], ["blosc"], ["zstd"])
         and set(array.chunks[:-2]) <= {1}
     )
     if not known:
@@ -66,7 +66,8 @@ def layout_of(array: Any) -> ShardLayout | None:
     dtype = str(array.dtype.newbyteorder("<"))
     grid = Grid((), (), 1, yx, chunk_yx, tuple(array.shards[:-2]), dtype)
     whole_planes = grid.shard_shape == tuple(array.shards)
-    return ShardLayout(grid, CODECS.get(codecs[-1])) if whole_planes else None
+    codec = codecs[1]["name"] if len(codecs) == 2 else None
+    return ShardLayout(grid, codec) if whole_planes else None
 
 
 def version_of(state: os.stat_result) -> Version:
@@ -74,5 +75,7 @@ def version_of(state: os.stat_result) -> Version:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _little(codec: Any) -> bool:
-    return getattr(codec.endian, "value", "little") == "little"
+def _setting(named: dict[str, Any], key: str, default: str) -> str:
+    """Return a setting of a codec or key encoding; bytes of one each have no endian."""
+    value: str = (named.get("configuration") or {}).get(key, default)
+    return value

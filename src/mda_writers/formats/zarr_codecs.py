@@ -67,14 +67,16 @@ class Compression:
         """Return the codec as zarr-python takes it, for Zarr format `version`."""
         if version == 2:
             return self._numcodecs()
-        from zarr.codecs import BloscCname, BloscCodec, BloscShuffle, ZstdCodec
+        from zarr.codecs import BloscCodec, ZstdCodec
 
         if self.codec == "zstd":
             return ZstdCodec(level=self.level)
+        cname: Any = self.codec.removeprefix("blosc-")
+        shuffle: Any = _ZARR_SHUFFLE[self.shuffle]
         return BloscCodec(
-            cname=BloscCname(self.codec.removeprefix("blosc-")),
+            cname=cname,
             clevel=self.level,
-            shuffle=BloscShuffle(_ZARR_SHUFFLE[self.shuffle]),
+            shuffle=shuffle,
             typesize=itemsize,
         )
 

@@ -69,7 +69,7 @@ class ObjectPath:
         FileNotFoundError
             If there is none.
         """
-        from zarr.core.buffer import default_buffer_prototype
+        from zarr.buffer import default_buffer_prototype
 
         found = _sync(self.store.get(self.path, default_buffer_prototype()))
         if found is None:
@@ -79,7 +79,7 @@ class ObjectPath:
 
     def write_bytes(self, content: Any) -> None:
         """Put an object; any thread may."""
-        from zarr.core.buffer import default_buffer_prototype
+        from zarr.buffer import default_buffer_prototype
 
         buffer = default_buffer_prototype().buffer.from_bytes(content)
         _sync(self.store.set(self.path, buffer))
