@@ -38,14 +38,11 @@ def to_json(value: Any) -> bytes:
     finite become the texts ``NaN``, ``Infinity`` and ``-Infinity``, integers over 64 bits text.
     Where a structure holds itself, the type's name stands for it the second time.
     """
-    try:
-        text = orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
-    except (TypeError, ValueError, RecursionError):
-        # something that orjson refuses however it is asked: a huge integer, a cycle, a lone
-        # surrogate, a key that is no text. Slower, and it takes everything.
+    text = _finite_json(value)
+    # orjson writes null for a number that is not finite, too
+    if b"null" in text and _may_not_be_finite(value):
         return orjson.dumps(_Plain().of(value))
-    # orjson writes null for a number that is not finite; nothing else tells the two apart
-    return orjson.dumps(_Plain().of(value)) if b"null" in text else text
+    return text
 
 
 def to_indented_json(value: Any) -> bytes:
@@ -86,9 +83,13 @@ def frame_metadata_json(metadata: Mapping[str, Any]) -> bytes:
     The event embeds the whole sequence upstream: 53 kB per frame with a thousand positions.
     """
     event = metadata.get("mda_event")
-    if isinstance(event, MDAEvent):
-        metadata = {**metadata, "mda_event": event_dict(event)}
-    return to_json(metadata)
+    if not isinstance(event, MDAEvent):
+        return to_json(metadata)
+    others = to_json({name: value for name, value in metadata.items() if name != "mda_event"})
+    comma = b"," if len(others) > 2 else b""
+    # pydantic has seen to its numbers: to look at them again would double what a frame costs
+    written = to_json(event_dict(event)) if event.metadata else _finite_json(event_dict(event))
+    return b"".join((others[:-1], comma, b'"mda_event":', written, b"}"))
 
 
 def event_dict(event: MDAEvent) -> dict[str, Any]:
@@ -130,6 +131,30 @@ def _dumped(model: BaseModel, exclude: set[str] | None = None, **how: Any) -> di
         except Exception:
             found[name] = getattr(model, name)
     return found
+
+
+def _finite_json(value: Any) -> bytes:
+    """Return JSON with null for numbers that are not finite."""
+    try:
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
+    except (TypeError, ValueError, RecursionError):
+        # something that orjson refuses however it is asked: a huge integer, a cycle, a lone
+        # surrogate, a key that is no text. Slower, and it takes everything.
+        return orjson.dumps(_Plain().of(value))
+
+
+def _may_not_be_finite(value: Any) -> bool:
+    kind = type(value)
+    if kind is float:
+        return not isfinite(value)
+    if kind is dict:
+        return any(map(_may_not_be_finite, value.values()))
+    if kind is list or kind is tuple:
+        return any(map(_may_not_be_finite, value))
+    return kind not in _FINITE
+
+
+_FINITE = (str, int, bool, type(None))
 
 
 def _plain(value: Any) -> Any:
