@@ -34,7 +34,7 @@ _, first = camera.read()
 height, width = first.shape[:2]
 
 # Should this program die, film.mp4 plays up to the last frame.
-writer = CV2Writer("film.mp4", timing="real", color_order="BGR")
+writer = CV2Writer("film.mp4", timing="real")  # frames are BGR, as OpenCV gives them
 writer.begin(width, height, is_color=True, camera="webcam")
 begun = time.monotonic()
 while time.monotonic() - begun < SECONDS:

@@ -18,7 +18,13 @@ from mda_writers.recording.formats_table import format_of
 from mda_writers.recording.reporting import Tally, build_report, write_report
 from mda_writers.recording.stored import StoredRecording, main_path
 from mda_writers.sinks.journal import Journal
-from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path, write_sidecar
+from mda_writers.sinks.sidecar import (
+    journal_path,
+    read_extra_metadata,
+    recording_path,
+    sidecar_path,
+    write_sidecar,
+)
 from mda_writers.storage.lock import FileLock, is_alive
 
 if TYPE_CHECKING:
@@ -103,10 +109,12 @@ def _complete(main: Path, storage_options: dict[str, Any]) -> RecordingReport:
     header = Journal.read(journal_path(main)).header
     finished = finish_files(main, format_of({**header, "storage_options": storage_options}))
     journal = Journal.read(journal_path(main))
-    write_sidecar(journal_path(main), sidecar_path(main))
+    # a process that was killed at its end may have come as far as the sidecar
+    extra = read_extra_metadata(sidecar_path(main))
+    write_sidecar(journal_path(main), sidecar_path(main), extra)
     locator, tally = _counted(journal, main.name)
     report = build_report(main, finished, locator, tally)
-    write_report(main, report, finished, {})
+    write_report(main, report, finished, extra)
     return report
 
 

@@ -82,7 +82,7 @@ class VideoPlanes:
                 f"{path}: cut off. It holds {len(reader)} frames, and frame {number} is said to be "
                 "on disk. Copy the file again if this is a copy."
             )
-        return reader.read(number, original=True)
+        return reader.read_values(number)
 
     def _reader(self, path: Path, number: int) -> VideoReader:
         """Return an open video; opened anew when more has come since."""

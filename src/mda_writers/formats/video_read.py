@@ -92,14 +92,17 @@ class VideoReader:
         IndexError
             If the video has no such frame.
         """
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"{self.path.name} has {len(self)} frames, none of number {number}.")
-        pixels = self._pixels(self._decoded(number % len(self)))
         if not original:
-            return pixels
-        if self.contrast is not None:
-            pixels = self.contrast.invert(pixels)
-        return pixels[..., ::-1] if self.about.get("color_order") == "BGR" else pixels
+            return self._stored(number)
+        values = self.read_values(number)
+        if values.ndim < 3 or self.about.get("color_order") != "BGR":
+            return values
+        return np.ascontiguousarray(values[..., ::-1])
+
+    def read_values(self, number: int) -> np.ndarray:
+        """Return one frame with the values that were given, as in `read`, but colours as RGB."""
+        pixels = self._stored(number)
+        return pixels if self.contrast is None else self.contrast.invert(pixels)
 
     @property
     def last_key(self) -> int:
@@ -117,6 +120,12 @@ class VideoReader:
         self.close()
 
     # ------------------------------------------------------------ helpers
+
+    def _stored(self, number: int) -> np.ndarray:
+        """Return one frame as it is in the video."""
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"{self.path.name} has {len(self)} frames, none of number {number}.")
+        return self._pixels(self._decoded(number % len(self)))
 
     def _open(self) -> None:
         self._file = open_video(self.path)

@@ -1,18 +1,24 @@
-"""The sidecar: every frame's metadata by position, in one JSON file, at the end."""
+"""The sidecar: every frame's metadata by position, in one JSON file, at the end.
+
+What was said about the recording as a whole in ``finish(extra_metadata)`` stands beside the
+positions, in a line before the first of them.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.model.encode import to_json
 from mda_writers.sinks.journal import JOURNAL_SUFFIX, split_frame_line
 from mda_writers.storage.atomic import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 SIDECAR_SUFFIX = "_frame_metadata.json"
@@ -35,17 +41,23 @@ def recording_path(path: Path) -> Path:
     return path.with_name(path.name + RECORDING_SUFFIX)
 
 
-def write_sidecar(journal: Path, sidecar: Path) -> None:
-    """Write ``{position key: [frame, …]}`` from the journal, one frame a line.
+def write_sidecar(
+    journal: Path, sidecar: Path, extra_metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write ``{position key: [frame, …]}`` from the journal, one frame per line.
+
+    Where an entry of `extra_metadata` has the name of a position, it is called
+    ``extra_metadata.<name>``: tools look for the frames under the position's own.
 
     The lines are copied as they are, position after position: a recording of a million frames
     needs a list of places in memory, not the frames.
     """
     places = _places_by_key(journal)
     with journal.open("rb") as source, replacing(sidecar) as target:
-        target.write(b"{")
+        begun = _beginning(extra_metadata or {}, places)
+        target.write(begun)
         for number, (key, offsets) in enumerate(places.items()):
-            target.write(b",\n" * (number > 0) + key + b": [\n")
+            target.write(b",\n" * (number > 0 or len(begun) > 1) + key + b": [\n")
             for n, offset in enumerate(offsets):
                 source.seek(offset)
                 target.write(b",\n" * (n > 0) + split_frame_line(source.readline())[1])
@@ -61,21 +73,43 @@ def read_sidecar(sidecar: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     CorruptRecordingError
         If the file is cut or altered.
     """
-    key, line = "", b""
+    key, line = None, b""
     with sidecar.open("rb") as stream:
         try:
             for line in stream:
                 if line.endswith(b": [\n"):
                     key = orjson.loads(line.lstrip(b"{")[: -len(b": [\n")])
-                elif line.startswith(b"{") and line != _EMPTY:
+                elif key is not None and line.startswith(b"{"):
                     yield key, orjson.loads(line.rstrip(b",\n"))
         except orjson.JSONDecodeError as error:
             raise CorruptRecordingError(f"{sidecar}: a line is altered ({error}).") from error
-    if line not in (b"]}\n", _EMPTY):
+    if not line.endswith(b"}\n" if key is None else b"]}\n"):
         raise CorruptRecordingError(f"{sidecar}: the end is missing; the file was cut.")
 
 
-_EMPTY = b"{}\n"
+def read_extra_metadata(sidecar: Path) -> dict[str, Any]:
+    """Return what stands beside the frames; nothing where there is no such file."""
+    if not sidecar.exists():
+        return {}
+    with sidecar.open("rb") as stream:
+        line = stream.readline()
+    with suppress(orjson.JSONDecodeError):  # the first position's line, or damage
+        # the object goes on with the positions, unless there are none
+        return dict(orjson.loads(line if line.endswith(b"}\n") else line.rstrip(b",\n") + b"}"))
+    return {}
+
+
+def _beginning(extra_metadata: Mapping[str, Any], keys: Iterable[bytes]) -> bytes:
+    """Return the object's beginning, with what is beside the positions."""
+    taken = {orjson.loads(key) for key in keys}
+    named: dict[str, Any] = {}
+    for name, value in orjson.loads(to_json(dict(extra_metadata))).items():
+        free = name
+        while free in taken:
+            free = f"extra_metadata.{free}"
+        taken.add(free)
+        named[free] = value
+    return orjson.dumps(named)[:-1]
 
 
 def _places_by_key(journal: Path) -> dict[bytes, list[int]]:

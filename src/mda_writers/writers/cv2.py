@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,6 +14,7 @@ from mda_writers.formats.video import VideoArray, VideoFormat
 from mda_writers.formats.video_options import VideoOptions
 from mda_writers.formats.video_probe import choose_codec
 from mda_writers.model.selection import FrameSelection
+from mda_writers.writers.direct_mode import ColorOrder, color_order_of
 from mda_writers.writers.mda_writer import MDAWriter
 
 if TYPE_CHECKING:
@@ -69,8 +71,10 @@ class CV2Writer(MDAWriter):
         listed as acquired and not saved.
     scale : float
         Size of the video relative to the frames, up to 1.
-    color_order : "RGB" or "BGR"
-        Order of the colours in the frames given: OpenCV's cameras deliver BGR, Micro-Manager RGB.
+    color_order : "RGB" or "BGR", optional
+        Order of the colours in the frames given. By default RGB for those of an acquisition, as
+        Micro-Manager delivers them, and BGR for those given to `add_frame`, as OpenCV's cameras do
+        and ``cv2.VideoWriter`` takes them. What is read back is RGB.
     **options
         The common options of `MDAWriter`.
 
@@ -81,6 +85,8 @@ class CV2Writer(MDAWriter):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".mp4", ".avi", ".mkv")
+    default_color_order: ClassVar[ColorOrder] = "BGR"
+    takes_bgr: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -92,7 +98,7 @@ class CV2Writer(MDAWriter):
         timing: Literal["constant", "real"] = "constant",
         decimate: int = 1,
         scale: float = 1.0,
-        color_order: Literal["RGB", "BGR"] = "RGB",
+        color_order: Literal["RGB", "BGR"] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(filename, **options)
@@ -109,8 +115,8 @@ class CV2Writer(MDAWriter):
             contrast_limits=_limits(contrast_limits),
             timing=_timing(timing, suffix),
             scale=_scale(scale),
-            color_order=_one_of("color_order", color_order, ("RGB", "BGR")),
         )
+        self._color_order = None if color_order is None else color_order_of(color_order)
         self._decimate = _count(decimate)
         self._save_frame = options.get("save_frame")
         if self._decimate > 1 and self._save_frame is not None:
@@ -143,6 +149,8 @@ class CV2Writer(MDAWriter):
         return VideoFormat()
 
     def _begin_run(self, locator: Locator, layout: Layout, header: Mapping[str, Any]) -> None:
+        order = self._direct.color_order if self._direct else self._color_order or "RGB"
+        self._video = replace(self._video, color_order=color_order_of(order))
         if self._decimate > 1:
             self._selection = FrameSelection(_EveryNth(self._decimate))  # it counts anew
         super()._begin_run(locator, layout, header)

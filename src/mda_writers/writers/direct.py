@@ -35,6 +35,7 @@ class DirectPlan:
         z_step_um: float | None,
         time_interval_s: float | None,
         camera: str,
+        color_order: str = "RGB",
     ) -> None:
         for name, value in {"width": width, "height": height, **(sizes or {})}.items():
             if int(value) != value or value < 1:
@@ -48,6 +49,7 @@ class DirectPlan:
         self.z_step_um = _step("z_step_um", z_step_um)
         self.time_interval_s = _step("time_interval_s", time_interval_s)
         self.camera = camera
+        self.color_order = color_order
         self._known: tuple[Any, Any] | None = None
         self._next = 0
         self._indices = product(*(range(n) for n in self.sizes.values()))
@@ -70,7 +72,12 @@ class DirectPlan:
 
     def describe(self) -> dict[str, Any]:
         """Return what `begin` was told, for the journal."""
-        return {"sizes": self.sizes, "channels": self.channels, "camera": self.camera}
+        return {
+            "sizes": self.sizes,
+            "channels": self.channels,
+            "camera": self.camera,
+            "color_order": self.color_order,
+        }
 
     def check(self, frame: np.ndarray) -> None:
         """Refuse a frame that does not fit, before it is handed over.

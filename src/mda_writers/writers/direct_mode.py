@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -14,13 +17,24 @@ from mda_writers.writers.direct import DirectPlan
 from mda_writers.writers.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mda_writers.model.report import RecordingReport
 
 
+ColorOrder = Literal["RGB", "BGR"]
+
+_RECEIVED = "TimeReceivedByCore"
+
+
 class DirectMode(Outcome):
     """``begin``, ``add_frame``, ``finish``."""
+
+    default_color_order: ClassVar[ColorOrder] = "RGB"
+    takes_bgr: ClassVar[bool] = False
+    """Whether its format turns BGR into RGB by itself."""
+
+    _color_order: ColorOrder | None = None
 
     def begin(
         self,
@@ -35,6 +49,7 @@ class DirectMode(Outcome):
         z_step_um: float | None = None,
         time_interval_s: float | None = None,
         camera: str = "",
+        color_order: ColorOrder | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         """Begin a recording of a camera that has a loop of its own.
@@ -44,7 +59,7 @@ class DirectMode(Outcome):
         width, height : int
             Of the frames, in pixels.
         is_color : bool, optional
-            Whether frames are ``(height, width, 3)`` in RGB order; by default as the first one.
+            Whether frames are ``(height, width, 3)``; by default as the first one.
         dtype : dtype, optional
             Pixel type; by default that of the first frame.
         sizes : mapping, optional
@@ -57,6 +72,10 @@ class DirectMode(Outcome):
             taken for unknown.
         camera : str
             The camera's name.
+        color_order : "RGB" or "BGR", optional
+            Order of the colours in the frames: ``cv2.VideoCapture`` gives BGR, almost everything
+            else RGB. By default, `CV2Writer` takes BGR, as ``cv2.VideoWriter`` does, and every
+            other writer RGB, as ``tifffile.imwrite`` does. Files hold RGB whatever was given.
         metadata : mapping, optional
             About the recording as a whole; kept beside it.
 
@@ -80,13 +99,14 @@ class DirectMode(Outcome):
             z_step_um,
             time_interval_s,
             camera,
+            color_order_of(color_order or self._color_order or self.default_color_order),
         )
         self._refused = None
         self.current_sequence = None
         locator = direct.locator(self._next_path().name)
         header = {"direct": direct.describe(), "summary_metadata": dict(metadata or {})}
-        self._begin_run(locator, direct.layout(), header)
         self._direct = direct
+        self._begin_run(locator, direct.layout(), header)
 
     def add_frame(
         self,
@@ -107,7 +127,9 @@ class DirectMode(Outcome):
         index : mapping, optional
             Axis → index; by default the next one in the order of the sizes given to `begin`.
         metadata : mapping, optional
-            The frame's own; written as it is now.
+            The frame's own; written as it is now. Unless it says so itself, it gets the time at
+            which the frame was added, as Micro-Manager has it: ``TimeReceivedByCore`` in
+            ``camera_metadata``.
         timestamp_s : float, optional
             The camera's own time of the frame, in seconds; kept as ``timestamp_s``.
 
@@ -124,11 +146,13 @@ class DirectMode(Outcome):
         if run.failure is not None:
             raise run.failure
         direct.check(frame)
+        now = time.time()
         run.put(
             Frame(
-                pixels=_copied(frame),
+                pixels=_copied(frame, direct.color_order == "BGR" and not self.takes_bgr),
                 index=direct.index(index),
-                metadata=_frame_metadata(metadata, timestamp_s),
+                metadata=_frame_metadata(metadata, timestamp_s, now),
+                unix_time_s=now,
             )
         )
 
@@ -138,7 +162,8 @@ class DirectMode(Outcome):
         Parameters
         ----------
         extra_metadata : mapping, optional
-            About the recording as a whole; kept beside it as ``extra_metadata``.
+            About the recording as a whole; kept in the sidecar, beside the frames by position, and
+            in the report as ``extra_metadata``.
 
         Raises
         ------
@@ -154,16 +179,47 @@ class DirectMode(Outcome):
         return self.result()
 
 
-def _copied(frame: np.ndarray) -> np.ndarray:
-    """Return a copy of `frame` that nobody changes."""
+def color_order_of(given: Any) -> ColorOrder:
+    """Return an order of colours.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if given in ("RGB", "BGR"):
+        return cast("ColorOrder", given)
+    raise ValueError(f"color_order is one of RGB, BGR, not {given!r}.")
+
+
+def _copied(frame: np.ndarray, swapped: bool) -> np.ndarray:
+    """Return a copy of `frame` that nobody changes, its colours swapped if that is wanted."""
+    if swapped and frame.ndim == 3:
+        return _swapped(frame)
     if frame.nbytes < SMALL_COPY_BYTES:
         # keeps the interpreter's lock, see there
         return np.frombuffer(frame.tobytes(), frame.dtype).reshape(frame.shape)
     return np.array(frame, order="C")
 
 
-def _frame_metadata(metadata: Mapping[str, Any] | None, timestamp_s: float | None) -> bytes:
+def _swapped(frame: np.ndarray) -> np.ndarray:
+    """Return a copy with red and blue in each other's place."""
+    if frame.dtype.name not in ("uint8", "uint16", "float32"):
+        return np.array(frame[..., ::-1], order="C")
+    import cv2
+
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_BGR2RGB))
+
+
+def _frame_metadata(
+    metadata: Mapping[str, Any] | None, timestamp_s: float | None, now: float
+) -> bytes:
     entry = dict(metadata or {})
     if timestamp_s is not None:
         entry["timestamp_s"] = timestamp_s
+    camera = entry.get("camera_metadata", {})
+    if isinstance(camera, Mapping) and _RECEIVED not in {*entry, *camera}:
+        # local time without a zone, as MMCore writes it; mesofield's parsers read it there
+        received = datetime.fromtimestamp(now).isoformat(" ", "microseconds")
+        entry["camera_metadata"] = {**camera, _RECEIVED: received}
     return to_json(entry)

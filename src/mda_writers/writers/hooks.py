@@ -32,6 +32,7 @@ class Hooks(Outcome):
             self._finish_open_run("the next sequence began before the end of this one")
             self.current_sequence = seq
             self._refused = None
+            self._direct = None
             self._backlog.watch(threading.current_thread(), self._running_core())
             summary = meta if isinstance(meta, dict) else {}
             self._begin_run(*self._plan_of_sequence(seq, summary))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 
 from mda_writers.errors import WriteError
 from mda_writers.model.plan import image_index
 from mda_writers.sinks.journal import Journal
-from mda_writers.sinks.sidecar import journal_path, sidecar_path
+from mda_writers.sinks.sidecar import journal_path, read_sidecar, sidecar_path
 from mda_writers.writers.run_owner import RunOwner
 
 if TYPE_CHECKING:
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 class Looking(RunOwner):
     """What pymmcore-plus's own writers let one see, and it tells the truth."""
+
+    @property
+    def _filename(self) -> str:
+        """The recording's path, where pymmcore-plus's writers have it."""
+        return str(self._run.path if self._run is not None else self.path)
+
+    @property
+    def _frame_metadata_filename(self) -> str:
+        """The sidecar's path, where mesofield's manifest looks for it."""
+        return str(sidecar_path(Path(self._filename)))
 
     @property
     def position_sizes(self) -> list[dict[str, int]]:
@@ -49,7 +59,8 @@ class Looking(RunOwner):
             return found
         run.settle()
         if sidecar_path(run.path).exists():  # it has taken over from the journal
-            found.update(orjson.loads(sidecar_path(run.path).read_bytes()))
+            for key, frame in read_sidecar(sidecar_path(run.path)):
+                found[key].append(frame)
         elif journal_path(run.path).exists():
             for key, frame in Journal.read(journal_path(run.path)).frames():
                 found[key].append(frame)

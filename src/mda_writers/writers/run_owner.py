@@ -94,8 +94,9 @@ class RunOwner(OMETiffWriter):
 
     def finalize_metadata(self) -> None:
         """Write the sidecar from the journal, at the end of a recording."""
-        if self._run is not None:
-            write_sidecar(journal_path(self._run.path), sidecar_path(self._run.path))
+        run = self._run
+        if run is not None:
+            write_sidecar(journal_path(run.path), sidecar_path(run.path), run.extra_metadata)
 
     def new_array(self, position_key: str, dtype: np.dtype, sizes: dict[str, int]) -> Any:
         """Begin the file of one image, and return the array that takes its frames.
@@ -168,7 +169,6 @@ class RunOwner(OMETiffWriter):
             selection=self._selection,
             projection=self._projection,
         )
-        self._direct = None
         run.open()
         self._run = run
         self.position_arrays = run.arrays
