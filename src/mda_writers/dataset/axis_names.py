@@ -9,6 +9,7 @@ import numpy as np
 
 from mda_writers.dataset.coordinate_values import MissingFrameError, Value
 from mda_writers.dataset.image_table import ImageTable
+from mda_writers.model.channels import by_event_channel
 from mda_writers.model.layout import AXES
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class AxisNames:
 
 def cameras_of(image: ImageLayout) -> int:
     """Return how many cameras lie side by side along c."""
-    return max(1, len({channel.camera for channel in image.channels}))
+    return max(map(len, by_event_channel(image.channels)), default=1)
 
 
 def position_name(image: ImageLayout) -> str:

@@ -13,6 +13,7 @@ from mda_writers.dataset.coordinate_values import (
     Value,
 )
 from mda_writers.dataset.tiles import rows_and_columns
+from mda_writers.model.channels import by_event_channel
 from mda_writers.model.layout import AXES
 
 if TYPE_CHECKING:
@@ -181,11 +182,30 @@ class Coordinates(AxisNames):
         rest = {axis: value for axis, value in given.items() if axis != "cam"}
         if cameras == 1:
             return rest
-        optical = rest.get("c", 0)
-        if "c" not in rest and image.sizes["c"] > cameras:
+        if "c" not in rest and len(by_event_channel(image.channels)) > 1:
             raise CoordinateError(f"Say which c: {self.listed('c', image)}.")
-        if isinstance(optical, str):
-            names = [c.name for c in image.channels]
-            full = f"{optical}:{image.channels[camera].camera}"
-            return {**rest, "c": full if full in names else optical}
-        return {**rest, "c": (whole_number(optical) or 0) * cameras + camera}
+        return {**rest, "c": beside(image, rest.get("c", 0), camera)}
+
+
+def beside(image: ImageLayout, c: Any, camera: int) -> Any:
+    """Return the place along c of a channel of the events, as one of several cameras took it.
+
+    Raises
+    ------
+    MissingFrameError
+        If there is no such channel, or that camera did not take it.
+    """
+    if isinstance(c, str):
+        names = {n: (each.name, each.cam, each.camera) for n, each in enumerate(image.channels)}
+        return next(
+            (n for n, (a, cam, b) in names.items() if cam == camera and a in (c, f"{c}:{b}")), c
+        )
+    channels, number = by_event_channel(image.channels), whole_number(c)
+    if number is None or not 0 <= number < len(channels):
+        raise MissingFrameError(
+            f"There is no c={c!r}; with cam, there is 0 to {len(channels) - 1}."
+        )
+    if camera >= len(channels[number]):
+        last = len(channels[number]) - 1
+        raise MissingFrameError(f"There is no cam={camera} at c={number}; there is 0 to {last}.")
+    return channels[number][camera]

@@ -9,8 +9,11 @@ import numpy as np
 
 from mda_writers.dataset.coordinates import CoordinateError, cameras_of
 from mda_writers.dataset.sources import MISSING
+from mda_writers.model.channels import CameraChannels
 from mda_writers.model.plan import planned_images
 from mda_writers.model.report import MISSING_LISTED
+from mda_writers.model.run_images import of_camera, side_by_side
+from mda_writers.model.scope import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from mda_writers.dataset.coordinates import Coordinates
     from mda_writers.dataset.sources import Contents, FrameSource
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.plan import PlannedImage
 
 
 def missing_frames(
@@ -47,11 +51,15 @@ def _of_event(index: dict[str, int], coordinates: Coordinates) -> list[dict[str,
     cameras = 1 if "cam" in index else max(map(cameras_of, coordinates.images), default=1)
     events = [index] if cameras == 1 else [{**index, "cam": n} for n in range(cameras)]
     found: list[dict[str, Any]] = []
+    unknown = False
     for event in events:
         try:
             chosen = coordinates.find(event)
         except CoordinateError:
-            found.append(dict(event))
+            # a camera that does not take the channel lacks nothing: the first one takes all
+            unknown = unknown or event.get("cam", 0) == 0 or event == index
+            if unknown:
+                found.append(dict(event))
         else:
             found.append(coordinates.of(chosen.image, chosen.place))
     return found
@@ -73,28 +81,27 @@ def _planned_places(contents: Contents) -> dict[str, np.ndarray]:
         return {}
     from useq import MDASequence
 
+    scope = Scope.from_summary(contents.summary_metadata)
     plans = {
         plan.image_index: plan
-        for plan in planned_images(MDASequence.model_validate(contents.sequence))
+        for plan in planned_images(MDASequence.model_validate(contents.sequence), scope)
     }
     found = {}
     for image in holed:
         index = tuple(sorted((a, i) for a, i in image.index.items() if a != "cam"))
         plan = next((p for k, p in plans.items() if tuple(sorted(k)) == index), None)
         if plan is not None and plan.indices is not None:
-            found[image.key] = _as_mask(image, plan.sizes, plan.indices)
+            found[image.key] = _as_mask(image, plan)
     return found
 
 
-def _as_mask(
-    image: ImageLayout, sizes: dict[str, int], indices: set[tuple[int, ...]]
-) -> np.ndarray:
+def _as_mask(image: ImageLayout, plan: PlannedImage) -> np.ndarray:
     """Return the planned places; each one of a channel counts for all cameras side by side."""
+    own = image.index.get("cam")
+    if own is not None:
+        plan = of_camera(plan, own)
+    labels = [""] * (image.sizes.get("c", 1) // plan.sizes.get("c", 1))
+    _, places = side_by_side(plan, CameraChannels(labels, plan.cameras))
     mask = np.zeros(tuple(image.sizes.values()), bool)
-    cameras = image.sizes.get("c", 1) // sizes.get("c", 1)
-    for index in indices:
-        place = dict(zip(sizes, index, strict=True))
-        first = place.get("c", 0) * cameras
-        spans: dict[str, Any] = {**place, "c": slice(first, first + cameras)}
-        mask[tuple(spans.get(axis, 0) for axis in image.sizes)] = True
+    mask[tuple(np.array(list(places)).T) if places else ...] = True
     return mask

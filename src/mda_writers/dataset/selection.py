@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mda_writers.dataset.coordinates import ALIASES, CoordinateError, cameras_of
+from mda_writers.dataset.coordinates import ALIASES, CoordinateError, beside, cameras_of
+from mda_writers.model.channels import by_event_channel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,14 +61,12 @@ def _with_cameras(coordinates: Coordinates, given: dict[str, Any]) -> dict[str, 
         raise CoordinateError(f"There is no cam={camera!r}; there is 0 to {cameras - 1}.")
     rest = {axis: value for axis, value in given.items() if axis != "cam"}
     optical = rest.get("c", slice(None))
-    every = list(range(image.sizes.get("c", 1) // cameras))
-    if isinstance(optical, str):
-        return {**rest, "c": f"{optical}:{image.channels[camera].camera}"}
     if isinstance(optical, slice):
-        return {**rest, "c": [n * cameras + camera for n in every[optical]]}
-    if isinstance(optical, int | np.integer):
-        return {**rest, "c": int(optical) * cameras + camera}
-    return {**rest, "c": [int(n) * cameras + camera for n in optical]}
+        channels = by_event_channel(image.channels)[optical]
+        return {**rest, "c": [each[camera] for each in channels if camera < len(each)]}
+    if isinstance(optical, str | int | np.integer):
+        return {**rest, "c": beside(image, optical, camera)}
+    return {**rest, "c": [beside(image, n, camera) for n in optical]}
 
 
 def _values(coordinates: Coordinates, axis: str, wanted: Any) -> list[Any] | Any:

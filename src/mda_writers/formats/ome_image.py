@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def recording(layout: Layout) -> ET.Element:
     """Return the description of a recording, without its images."""
     instrument = ET.Element("Instrument", ID="Instrument:0")
-    for n, label in enumerate(layout.cameras):
+    for n, label in enumerate(layout.camera_labels):
         instrument.append(element("Detector", {"Model": label or None, "ID": f"Detector:{n}"}))
     if layout.objective:
         instrument.append(_objective(layout))
@@ -118,7 +118,7 @@ def _pixels(layout: Layout, image: ImageLayout, number: int) -> ET.Element:
 def _channel(layout: Layout, image: ImageLayout, number: int, c: int) -> ET.Element:
     about = image.channels[c] if c < len(image.channels) else Channel("")
     made = channel(number, c, about.name, samples_of(image.frame_shape))
-    if about.camera in layout.cameras:
-        detector = layout.cameras.index(about.camera)
+    if about.camera in layout.camera_labels:
+        detector = layout.camera_labels.index(about.camera)
         ET.SubElement(made, "DetectorSettings", ID=f"Detector:{detector}")
     return made

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -42,6 +44,14 @@ class Frame:
     unix_time_s: float = field(default_factory=time.time)
     monotonic_s: float = field(default_factory=time.perf_counter)
     xxh3_64: str = ""
+
+    @property
+    def camera_label(self) -> str:
+        """The camera's label, as far as the frame's metadata say it."""
+        metadata = self.metadata
+        if isinstance(metadata, bytes):
+            metadata = orjson.loads(metadata)
+        return str(metadata.get("camera_device") or "")
 
     @property
     def nbytes(self) -> int:

@@ -13,11 +13,15 @@ AXES = ("t", "c", "z")
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel of an image: an optical configuration seen by one camera."""
+    """One channel of an image: an optical configuration seen by one camera.
+
+    `cam` is the camera's number among those that lie side by side for this configuration.
+    """
 
     name: str
     group: str = ""
     camera: str = ""
+    cam: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,12 @@ class Layout:
     axis_order: str = ""
     plate: dict[str, object] = field(default_factory=dict)
     selective: bool = False
+
+    @property
+    def camera_labels(self) -> tuple[str, ...]:
+        """The label of every camera that is known, each once."""
+        seen = (channel.camera for image in self.images for channel in image.channels)
+        return tuple(dict.fromkeys([*self.cameras, *filter(None, seen)]))
 
     def image(self, key: str) -> ImageLayout:
         """Return the image of that key."""

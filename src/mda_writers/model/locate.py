@@ -54,7 +54,7 @@ class Locator:
         ValueError
             If the sequence is known and holds no events.
         """
-        planned = [] if is_open_ended(sequence) else planned_images(sequence)
+        planned = [] if is_open_ended(sequence) else planned_images(sequence, scope)
         return cls(planned, scope, file_name)
 
     def put_files(self, file_of: FileOf) -> None:

@@ -14,9 +14,11 @@ import useq
 from mda_writers.model.layout import AXES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from useq import MDAEvent, MDASequence
+
+    from mda_writers.model.scope import Scope
 
 ImageIndex = tuple[tuple[str, int], ...]
 """The part of an event's index that chooses an image: every axis but t, c, z and cam."""
@@ -28,6 +30,8 @@ class PlannedImage:
 
     `sizes` holds the axes t, c, z as far as the plan uses them, slowest first; `indices` the
     planned places where the plan leaves some out, and None where it fills the whole box.
+    `cameras` says which cameras take which channel, where channels switch the camera; `indices`
+    then have the number of the camera behind them.
     """
 
     image_index: ImageIndex
@@ -36,6 +40,7 @@ class PlannedImage:
     channels: dict[int, tuple[str, str]] = field(default_factory=dict)
     position_um: tuple[float | None, float | None, float | None] | None = None
     indices: set[tuple[int, ...]] | None = None
+    cameras: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 def image_index(index: Mapping[str, int]) -> ImageIndex:
@@ -67,8 +72,10 @@ def is_open_ended(sequence: MDASequence) -> bool:
     return any(c.__name__ == "GeneratorMDASequence" for c in type(sequence).__mro__)
 
 
-def planned_images(sequence: MDASequence) -> list[PlannedImage]:
+def planned_images(sequence: MDASequence, scope: Scope | None = None) -> list[PlannedImage]:
     """Return the images that `sequence` will make, in order of acquisition.
+
+    With a `scope`, channels whose presets switch the camera are planned with those cameras.
 
     Raises
     ------
@@ -80,20 +87,66 @@ def planned_images(sequence: MDASequence) -> list[PlannedImage]:
             "The sequence is empty: it has no channels, positions, z planes or time points. "
             "Give it at least one, for example channels=['FITC']."
         )
+    if scope is not None and not _switches_cameras(sequence, scope):
+        scope = None
     if _fills_its_box(sequence):
-        return list(_boxes(sequence))
+        cameras = _cameras_of_channels(sequence, scope) if scope else {}
+        if cameras is not None:
+            return list(_boxes(sequence, cameras))
     # a copy: autofocus plans remember what they yielded, and the run must not notice us
-    events = image_events(sequence.model_copy(deep=True))
-    return list(_from_events(events, sequence.axis_order))
+    events = sequence.model_copy(deep=True)
+    return list(_from_events(events, sequence.axis_order, scope))
 
 
-def image_events(events: Iterable[MDAEvent]) -> Iterator[MDAEvent]:
-    """Return the events that take an image; autofocus and other actions take none."""
-    return (event for event in events if takes_frame(event))
+def _switches_cameras(sequence: MDASequence, scope: Scope) -> bool:
+    """Whether a channel of `sequence` selects another camera than the one that is selected."""
+    sequences = [sequence, *(p.sequence for p in sequence.stage_positions if p.sequence)]
+    presets = {(c.group, c.config) for each in sequences for c in each.channels}
+    return any(scope.presets.get(preset, scope.selected) != scope.selected for preset in presets)
+
+
+def _cameras_of_channels(sequence: MDASequence, scope: Scope) -> dict[int, tuple[str, ...]] | None:
+    """Return the cameras that take each channel; None where one has not the same every time.
+
+    A channel that selects no camera is taken with the one of the channel before. The first one
+    comes after the last one the next time.
+    """
+    devices = []
+    device = scope.selected
+    for channel in sequence.channels:
+        device = scope.presets.get((channel.group, channel.config), device)
+        devices.append(device)
+    first = sequence.channels[0]
+    if device != scope.selected and (first.group, first.config) not in scope.presets:
+        return None
+    return {c: _labels(scope, device) for c, device in enumerate(devices)}
+
+
+def _labels(scope: Scope, device: str) -> tuple[str, ...]:
+    """Return the labels of the cameras behind a device."""
+    return tuple(camera.label for camera in scope.devices.get(device, ())) or (device,)
+
+
+class _SelectedCamera:
+    """The camera device that is selected, event by event, as the engine sets events up."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._device = scope.selected
+        self._preset = ("", "")
+
+    def labels_at(self, event: MDAEvent) -> tuple[str, ...]:
+        """Return the cameras that take `event`; to be asked for every event, in order."""
+        if event.channel:
+            preset = (event.channel.group, event.channel.config)
+            if preset != self._preset:
+                self._device = self._scope.presets.get(preset, self._device)
+            self._preset = preset
+        return _labels(self._scope, self._device)
 
 
 def takes_frame(event: MDAEvent) -> bool:
-    """Whether `event` takes an image."""
+    """Whether `event` takes an image; autofocus and other actions take none."""
     return isinstance(event.action, useq.AcquireImage)
 
 
@@ -110,7 +163,7 @@ def _fills_its_box(sequence: MDASequence) -> bool:
     )
 
 
-def _boxes(sequence: MDASequence) -> Iterator[PlannedImage]:
+def _boxes(sequence: MDASequence, cameras: dict[int, tuple[str, ...]]) -> Iterator[PlannedImage]:
     """Return one full box an image, without iterating over what may be a million events."""
     sizes = {str(axis): n for axis, n in sequence.sizes.items() if n}
     outer = [axis for axis in sizes if axis not in AXES]
@@ -127,6 +180,7 @@ def _boxes(sequence: MDASequence) -> Iterator[PlannedImage]:
             position_um=None
             if position is None
             else (position.x, position.y, _first_z_um(sequence, position.z)),
+            cameras=cameras,
         )
 
 
@@ -140,14 +194,25 @@ def _first_z_um(sequence: MDASequence, z_um: float | None) -> float | None:
     return None if z_um is None else float(z_um + first)
 
 
-def _from_events(events: Iterable[MDAEvent], axis_order: Iterable[str]) -> Iterator[PlannedImage]:
-    """Return the images that `events` make: the exact way, where boxes have holes or differ."""
+def _from_events(
+    events: Iterable[MDAEvent], axis_order: Iterable[str], scope: Scope | None
+) -> Iterator[PlannedImage]:
+    """Return the images that `events` make: the exact way, where boxes have holes or differ.
+
+    With a `scope`, each event is planned with the cameras that are selected by then.
+    """
     groups: defaultdict[ImageIndex, list[MDAEvent]] = defaultdict(list)
     seen: Counter[frozenset[tuple[str, int]]] = Counter()
+    selected = _SelectedCamera(scope) if scope else None
+    cameras: dict[int, tuple[str, ...]] = {}
     for event in events:
+        labels = selected.labels_at(event) if selected else ()
+        if not takes_frame(event):
+            continue
         place = frozenset(event.index.items())
         groups[repeated(image_index(event.index), seen[place])].append(event)
         seen[place] += 1
+        cameras[id(event)] = labels  # the groups keep the events alive
     for chosen, members in groups.items():
         used = {str(axis) for event in members for axis in event.index}
         order = [axis for axis in dict.fromkeys((*map(str, axis_order), *AXES)) if axis in AXES]
@@ -164,8 +229,31 @@ def _from_events(events: Iterable[MDAEvent], axis_order: Iterable[str]) -> Itera
                 if e.channel
             },
             position_um=(first.x_pos, first.y_pos, first.z_pos),
-            indices=indices,
+            indices=_with_camera_numbers(members, axes, cameras) if selected else indices,
+            cameras=_most_by_channel(members, cameras) if selected else {},
         )
+
+
+def _with_camera_numbers(
+    events: Iterable[MDAEvent], axes: Sequence[str], cameras: Mapping[int, tuple[str, ...]]
+) -> set[tuple[int, ...]]:
+    return {
+        (*(event.index.get(axis, 0) for axis in axes), number)
+        for event in events
+        for number in range(len(cameras[id(event)]))
+    }
+
+
+def _most_by_channel(
+    events: Iterable[MDAEvent], cameras: Mapping[int, tuple[str, ...]]
+) -> dict[int, tuple[str, ...]]:
+    """Return for each channel the cameras that take it when most do."""
+    most: dict[int, tuple[str, ...]] = {}
+    for event in events:
+        c, labels = event.index.get("c", 0), cameras[id(event)]
+        if len(labels) > len(most.get(c, ())):
+            most[c] = labels
+    return most
 
 
 def image_name(index: Mapping[str, int], position_name: str | None) -> str:

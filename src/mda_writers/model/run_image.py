@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mda_writers.errors import FrameError
-from mda_writers.model.channels import image_channels
 from mda_writers.model.layout import AXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from mda_writers.model.channels import CameraChannels
     from mda_writers.model.frame import Frame
     from mda_writers.model.layout import ImageLayout
     from mda_writers.model.plan import PlannedImage
@@ -31,8 +31,8 @@ class RunImage:
         What is known of it so far.
     planned : PlannedImage
         What the plan says about it.
-    camera_labels : tuple of str
-        Its cameras, which lie side by side in c.
+    channels : CameraChannels
+        Its channels and cameras, which lie side by side in c.
     indices : set of tuple of int or None
         The planned places; None where they fill the whole box.
     written : np.ndarray
@@ -45,16 +45,15 @@ class RunImage:
 
     layout: ImageLayout
     planned: PlannedImage
-    camera_labels: tuple[str, ...]
+    channels: CameraChannels
     indices: set[tuple[int, ...]] | None
-    cameras: int = field(init=False)
+    learned: dict[tuple[int, int], str] = field(default_factory=dict)
     written: np.ndarray = field(init=False)
     left_out: np.ndarray = field(init=False)
     unused: list[str] = field(init=False)
     count: int = 0
 
     def __post_init__(self) -> None:
-        self.cameras = len(self.camera_labels)
         self.written = np.zeros(tuple(self.layout.sizes.values()), bool)
         self.left_out = np.zeros_like(self.written)
         self.unused = [axis for axis in AXES if axis not in self.layout.sizes]
@@ -87,30 +86,40 @@ class RunImage:
                 f"{self.layout.name}: a frame at {readable(index)}, but the plan has no axis "
                 f"{', '.join(outside)} here; planned: {sizes}."
             )
-        if self.cameras > 1:
+        if not self.channels.plain:
             c = list(sizes).index("c")
-            place[c] = place[c] * self.cameras + index.get("cam", 0)
+            place[c] = self.channels.place(place[c], index.get("cam", 0))
         return tuple(place)
+
+    def takes(self, index: Mapping[str, int]) -> bool:
+        """Whether the camera of a frame at `index` is one of those that take its channel."""
+        return self.channels.takes(index.get("c", 0), index.get("cam", 0))
 
     def event_index(self, place: tuple[int, ...]) -> dict[str, int]:
         """Return the index that the event of a place has: the reverse of `place`."""
         index = dict(zip(self.layout.sizes, place, strict=True))
-        if self.cameras > 1:
-            channel, index["cam"] = divmod(index.pop("c"), self.cameras)
+        if not self.channels.plain:
+            channel, camera = self.channels.at(index.pop("c"))
             if "c" in self.planned.sizes:
                 index["c"] = channel
+            if self.channels.several:
+                index["cam"] = camera
         return {**self.layout.index, **index}
 
     def _next_time_point(self, camera: int) -> int:
-        return self.count if self.cameras == 1 else self.written_by(camera)
+        return self.written_by(camera) if self.channels.several else self.count
 
     # ---------------------------------------------------------------- what is filled
 
     def written_by(self, camera: int) -> int:
         """Return how many frames of one of several cameras there are."""
         sizes = self.layout.sizes
-        channels = range(camera, sizes["c"], self.cameras)
+        channels = self._places_of(camera)
         return int(np.take(self.written, channels, axis=list(sizes).index("c")).sum())
+
+    def _places_of(self, camera: int) -> list[int]:
+        """Return the places along c of one of several cameras."""
+        return [n for n in range(self.layout.sizes["c"]) if self.channels.at(n)[1] == camera]
 
     def unwritten(self) -> Iterator[tuple[int, ...]]:
         """Return the planned places without a frame, in order; none where nothing is planned."""
@@ -136,7 +145,8 @@ class RunImage:
         if self.layout.frames_planned is None:
             return
         c = list(self.layout.sizes).index("c")
-        self.indices = {p for p in self._planned_places() if p[c] % self.cameras != camera}
+        own = set(self._places_of(camera))
+        self.indices = {p for p in self._planned_places() if p[c] not in own}
         self.layout = replace(self.layout, frames_planned=len(self.indices))
 
     def grow(self, place: tuple[int, ...], frame: Frame) -> None:
@@ -152,15 +162,19 @@ class RunImage:
         self._resize(dict(zip(sizes, grown, strict=True)))
 
     def _learn_channel(self, frame: Frame) -> None:
-        channel = frame.event.channel if frame.event else None
         number = frame.index.get("c")
-        if channel is None or number is None or number in self.planned.channels:
+        camera = frame.index.get("cam", 0) if self.channels.several else 0
+        if number is None or (number, camera) in self.learned:
             return
-        self.planned.channels[number] = (channel.config, channel.group)
+        channel = frame.event.channel if frame.event else None
+        if channel is not None:
+            self.planned.channels.setdefault(number, (channel.config, channel.group))
+        label = frame.camera_label or self.channels.label(number, camera)
+        self.learned[number, camera] = label
         self._resize(self.layout.sizes)
 
     def _resize(self, sizes: dict[str, int]) -> None:
-        channels = image_channels(self.planned.channels, sizes["c"], self.camera_labels)
+        channels = self.channels.named(self.planned.channels, sizes["c"], self.learned)
         self.layout = replace(self.layout, sizes=sizes, channels=channels)
 
     def _planned_places(self) -> Iterator[tuple[int, ...]]:

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from mda_writers.errors import FrameError
-from mda_writers.model.channels import image_channels
+from mda_writers.model.channels import CameraChannels
 from mda_writers.model.layout import AXES, ImageLayout
 from mda_writers.model.names import fold, safe_name, split_suffix, unique_name
 from mda_writers.model.plan import ImageIndex, PlannedImage, image_index, image_name
@@ -44,7 +44,9 @@ class RunImages:
         self._scope = scope
         self._file_name = file_name
         # cameras with images of their own; the others lie side by side in c
-        self._own = set(range(len(scope.cameras))) if scope.cameras_differ else set[int]()
+        switched = any(image.cameras for image in planned)
+        differ = scope.cameras_differ and not switched
+        self._own = set(range(len(scope.cameras))) if differ else set[int]()
         self._by_key: dict[str, RunImage] = {}
         self._by_slot: dict[Slot, RunImage] = {}
         self._taken: set[str] = set()
@@ -95,7 +97,7 @@ class RunImages:
             If the image holds frames of another shape or type already.
         """
         camera = frame.index.get("cam", 0)
-        if image.cameras > 1 and camera and not image.written_by(camera):
+        if image.channels.several and camera and not image.written_by(camera):
             return self._give_own_images(camera, frame)
         if image.count:
             raise FrameError(_differs(frame, image.layout))
@@ -107,20 +109,27 @@ class RunImages:
     def _slot(self, index: Mapping[str, int]) -> Slot:
         if not self._own and "cam" not in index:
             return image_index(index), None
-        camera = index.get("cam", 0)
-        own = camera in self._own or camera >= len(self._scope.cameras)
-        return image_index(index), camera if own else None
+        chosen, camera = image_index(index), index.get("cam", 0)
+        shared = self._by_slot.get((chosen, None))
+        beside = camera < len(self._scope.cameras) if shared is None else shared.takes(index)
+        return chosen, camera if camera in self._own or not beside else None
 
     def _plan(self, planned: PlannedImage) -> None:
         if not self._own:
-            self._add(planned, None, self._scope.cameras[0])
+            self._add(planned, None, self._first_camera(planned))
         for number in sorted(self._own):
             self._add(planned, number, self._scope.cameras[number])
+
+    def _first_camera(self, planned: PlannedImage) -> Camera:
+        """Return the camera that an image's first frame is to be expected from."""
+        known = {camera.label: camera for some in self._scope.devices.values() for camera in some}
+        labels = planned.cameras[min(planned.cameras)] if planned.cameras else ("",)
+        return known.get(labels[0], self._scope.cameras[0])
 
     def _give_own_images(self, camera: int, frame: Frame) -> RunImage:
         """Move a camera that turns out to differ from the first out of the shared images."""
         self._own.add(camera)
-        for image in [image for image in self if image.cameras > 1]:
+        for image in [image for image in self if image.channels.several]:
             image.drop_camera(camera)
             # a copy: each image learns the names of its channels by itself
             planned = replace(image.planned, channels=dict(image.planned.channels))
@@ -129,7 +138,7 @@ class RunImages:
         return self._by_slot[self._slot(frame.index)]
 
     def _camera_like(self, frame: Frame) -> Camera:
-        label = self._label(frame.index.get("cam", 0))
+        label = frame.camera_label or self._label(frame.index.get("cam", 0))
         return Camera(label, frame.pixels.shape, frame.pixels.dtype.name)
 
     def _label(self, camera: int) -> str:
@@ -140,9 +149,13 @@ class RunImages:
         self, planned: PlannedImage, number: int | None, camera: Camera, *, growing: bool = False
     ) -> RunImage:
         """Add an image for all cameras side by side, or for camera `number` alone."""
-        every = range(len(self._scope.cameras)) if number is None else [number]
-        labels = tuple(self._label(n) for n in every)
-        sizes, indices = _with_cameras(planned, len(labels))
+        if number is None:
+            labels = [self._label(n) for n in range(len(self._scope.cameras))]
+            channels = CameraChannels(labels, planned.cameras)
+        else:
+            planned = of_camera(planned, number)
+            channels = CameraChannels([camera.label], {})
+        sizes, indices = side_by_side(planned, channels)
         name = planned.name if number is None else f"{planned.name}_{camera.label}"
         key = unique_name(safe_name(name), self._taken)
         index = dict(planned.image_index) | ({} if number is None else {"cam": number})
@@ -153,13 +166,13 @@ class RunImages:
             sizes=sizes,
             frame_shape=camera.frame_shape or (),
             dtype=camera.dtype or "",
-            channels=image_channels(planned.channels, sizes.get("c", 1), labels),
+            channels=channels.named(planned.channels, sizes.get("c", 1), {}),
             growing=growing,
             frames_planned=None if growing else _count(indices, sizes),
             position_um=planned.position_um,
             file=self._file(key, index),
         )
-        image = RunImage(layout, planned, labels, indices)
+        image = RunImage(layout, planned, channels, indices)
         self._taken.add(fold(key))
         self._by_key[key] = self._by_slot[(planned.image_index, number)] = image
         return image
@@ -174,22 +187,37 @@ class RunImages:
         return f"{stem}_{key}{suffix}"
 
 
-def _with_cameras(
-    planned: PlannedImage, cameras: int
+def of_camera(planned: PlannedImage, number: int) -> PlannedImage:
+    """Return what is planned for one of several cameras, which has images of its own."""
+    if not planned.cameras:
+        return planned
+    indices = planned.indices
+    if indices is not None:
+        indices = {index[:-1] for index in indices if index[-1] == number}
+    return replace(planned, cameras={}, indices=indices)
+
+
+def side_by_side(
+    planned: PlannedImage, channels: CameraChannels
 ) -> tuple[dict[str, int], set[tuple[int, ...]] | None]:
-    """Return the sizes and the planned places of an image of so many cameras, side by side in c."""
-    if cameras == 1:
+    """Return the sizes and the planned places of an image, with its cameras side by side in c."""
+    if channels.plain:
         return dict(planned.sizes), planned.indices
-    sizes = {**planned.sizes, "c": planned.sizes.get("c", 1) * cameras}
+    count = channels.place(planned.sizes.get("c", 1), 0)
+    sizes = {**planned.sizes, "c": count}
     if planned.indices is None:
         return sizes, None
-    named = [dict(zip(planned.sizes, index, strict=True)) for index in planned.indices]
-    places = [
-        {**index, "c": index.get("c", 0) * cameras + camera}
-        for index in named
-        for camera in range(cameras)
-    ]
-    return sizes, {tuple(place[axis] for axis in sizes) for place in places}
+    axes = list(planned.sizes)
+    places = set()
+    for index in planned.indices:
+        at = dict(zip(axes, index, strict=False))
+        c = at.get("c", 0)
+        numbers = [index[-1]] if planned.cameras else range(channels.cameras)
+        places |= {
+            tuple({**at, "c": channels.place(c, number)}[axis] for axis in sizes)
+            for number in numbers
+        }
+    return sizes, None if len(places) == prod(sizes.values()) else places
 
 
 def _count(indices: set[tuple[int, ...]] | None, sizes: Mapping[str, int]) -> int:

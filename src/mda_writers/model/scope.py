@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+
+SELECTED_CAMERA = ("Core", "Camera")
+"""The device and the property that select the camera, in presets and in events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +29,25 @@ class Scope:
     """The microscope: its cameras, what a pixel measures, and the objective.
 
     Source of the field names: ``pymmcore_plus.metadata.schema.SummaryMetaV1``.
+
+    Attributes
+    ----------
+    cameras : tuple of Camera
+        Those behind the selected camera device: several behind a Multi Camera.
+    selected : str
+        The camera device that was selected at the begin.
+    presets : mapping of (str, str) to str
+        Group and preset → the camera device that it selects, for presets that do.
+    devices : mapping of str to tuple of Camera
+        Every camera device → the cameras behind it.
+    pixel_size_um, bit_depth, objective, magnification, started
+        As the summary has them.
     """
 
     cameras: tuple[Camera, ...] = (Camera(""),)
+    selected: str = ""
+    presets: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    devices: Mapping[str, tuple[Camera, ...]] = field(default_factory=dict)
     pixel_size_um: float | None = None
     bit_depth: int | None = None
     objective: str = ""
@@ -41,7 +61,10 @@ class Scope:
         first: Mapping[str, Any] = infos[0] if infos else {}
         devices = list(summary.get("devices") or ())
         return cls(
-            cameras=_cameras(infos, devices),
+            cameras=_cameras(infos, first, devices),
+            selected=str(first.get("camera_label", "")),
+            presets=_camera_presets(summary.get("config_groups") or ()),
+            devices={str(i.get("camera_label")): _cameras(infos, i, devices) for i in infos},
             pixel_size_um=first.get("pixel_size_um") or None,
             bit_depth=_bit_depth(str(first.get("pixel_format", ""))),
             objective=_objective(devices),
@@ -56,21 +79,29 @@ class Scope:
 
 
 def _cameras(
-    infos: list[Mapping[str, Any]], devices: list[Mapping[str, Any]]
+    infos: list[Mapping[str, Any]], info: Mapping[str, Any], devices: list[Mapping[str, Any]]
 ) -> tuple[Camera, ...]:
-    if not infos:
-        return (Camera(""),)
-    selected = _camera(infos[0])
-    count = int(infos[0].get("num_camera_adapter_channels") or 1)
+    """Return the cameras behind the device that `info` describes."""
+    device = _camera(info)
+    count = int(info.get("num_camera_adapter_channels") or 1)
     if count == 1:
-        return (selected,)
-    by_label = {info.get("camera_label"): _camera(info) for info in infos[1:]}
-    labels = _physical_cameras(selected.label, devices, count)
-    # a camera that the summary does not describe is taken to be like the selected one
+        return (device,)
+    by_label = {other.get("camera_label"): _camera(other) for other in infos if other is not info}
+    labels = _physical_cameras(device.label, devices, count)
+    # a camera that the summary does not describe is taken to be like the device
     return tuple(
-        by_label.get(label) or Camera(label, selected.frame_shape, selected.dtype)
-        for label in labels
+        by_label.get(label) or Camera(label, device.frame_shape, device.dtype) for label in labels
     )
+
+
+def _camera_presets(groups: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    return {
+        (str(group.get("name")), str(preset.get("name"))): str(setting.get("val"))
+        for group in groups
+        for preset in group.get("presets", ())
+        for setting in preset.get("settings", ())
+        if (setting.get("dev"), setting.get("prop")) == SELECTED_CAMERA
+    }
 
 
 def _camera(info: Mapping[str, Any]) -> Camera:

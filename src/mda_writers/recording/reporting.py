@@ -183,7 +183,8 @@ def lost_frames(report: RecordingReport, tally: Tally) -> MissingFramesError | N
     missing = report.missing if tally.ran_to_end else list(map(_plain, tally.lost))
     named = ", ".join(map(readable, missing[:_FRAMES_NAMED]))
     return MissingFramesError(
-        f"{report.path}: {count} frames never came, though the acquisition engine went on: "
+        f"{report.path}: {count} frame{'s' * (count > 1)} never came, though the acquisition "
+        "engine went on: "
         f"{named}{', …' * (count > _FRAMES_NAMED)}. The {report.frames_written} others are on "
         "disk, each at its place, and the report lists what is missing. Acquire those again; if "
         "it happens often, lengthen the engine's time-outs or give it shorter hardware sequences.",

@@ -85,7 +85,7 @@ class Hooks(Outcome):
             z_step_um=z_step_um(seq),
             time_interval_s=time_interval_s(seq),
             started=scope.started,
-            cameras=tuple(camera.label for camera in scope.cameras),
+            cameras=_cameras_in_use(locator, scope),
             bit_depth=scope.bit_depth,
             objective=scope.objective,
             magnification=scope.magnification,
@@ -105,3 +105,8 @@ class Hooks(Outcome):
                 "Use record() or writer.connected(core), which hold the camera back."
             )
             run.cancel_softly(error)
+
+
+def _cameras_in_use(locator: Locator, scope: Scope) -> tuple[str, ...]:
+    planned = (c.camera for image in locator.images for c in image.channels)
+    return tuple(dict.fromkeys(planned)) or tuple(camera.label for camera in scope.cameras)

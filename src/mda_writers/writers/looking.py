@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.errors import WriteError
+from mda_writers.model.channels import by_event_channel
 from mda_writers.model.plan import image_index
 from mda_writers.sinks.journal import Journal
 from mda_writers.sinks.sidecar import journal_path, read_sidecar, sidecar_path
@@ -87,8 +88,7 @@ class Looking(RunOwner):
         image = _choose_image(run, wanted)
         axes = [*image.sizes, "y", "x"]
         if "cam" in wanted and "c" in image.sizes:
-            cameras = max(1, len(run.layout.cameras))
-            wanted["c"] = wanted.get("c", 0) * cameras + wanted["cam"]
+            wanted["c"] = by_event_channel(image.channels)[wanted.get("c", 0)][wanted["cam"]]
         return np.asarray(
             run.arrays[image.key][tuple(wanted.get(axis, slice(None)) for axis in axes)]
         )
