@@ -70,6 +70,8 @@ def planned_like(images: Iterable[ImageLayout], filled: Mapping[str, np.ndarray]
                 {n: (channel.name, channel.group) for n, channel in enumerate(image.channels)},
                 image.position_um,
                 _indices(filled.get(image.key)),
+                z_step_um=image.z_step_um,
+                time_interval_s=image.time_interval_s,
             )
             for image in known
             if not image.index.get("cam")  # the plan is the same for all cameras

@@ -163,7 +163,10 @@ class Dataset(Described):
 
         array, kept = self._lazy(None, False, level, fill_value, coords)
         labels = {a: [self._coordinates.value(a, v) for v in vs] for a, vs in kept.items()}
-        return to_xarray(self, array, labels, level)
+        chosen = FrameGrid(
+            self._source, self._coordinates, *choose(self._coordinates, None, coords)
+        )
+        return to_xarray(self, array, labels, level, chosen.images)
 
     # ------------------------------------------------------------ tables
 

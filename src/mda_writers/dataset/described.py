@@ -83,9 +83,13 @@ class Described:
 
     @property
     def voxel_size_um(self) -> tuple[float | None, float | None, float | None]:
-        """Distance of planes and size of a pixel in µm: ``(z, y, x)``."""
+        """Distance of planes and size of a pixel in µm: ``(z, y, x)``.
+
+        The distance is None where positions differ in it; `to_xarray` has each one's own.
+        """
         layout = self._contents.layout
-        return layout.z_step_um, layout.pixel_size_um, layout.pixel_size_um
+        z_um = layout.z_step_um
+        return None if z_um is None else abs(z_um), layout.pixel_size_um, layout.pixel_size_um
 
     @property
     def time_interval_s(self) -> float | None:

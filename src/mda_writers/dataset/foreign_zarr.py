@@ -11,7 +11,7 @@ from mda_writers.dataset.sources import Contents
 from mda_writers.dataset.static_source import StaticSource
 from mda_writers.dataset.zarr_read import read_box
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.model.layout import Channel, ImageLayout, Layout
+from mda_writers.model.layout import Channel, ImageLayout, Layout, common_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -95,11 +95,12 @@ class ForeignZarr(StaticSource):
                 f"{self._address}: a Zarr group without an OME-Zarr image; open one of its arrays."
             )
         first = abouts[0]
+        z_step_um, time_interval_s = common_steps(images)
         layout = Layout(
             images=tuple(images),
             pixel_size_um=first.pixel_size_um,
-            z_step_um=first.z_step_um,
-            time_interval_s=first.time_interval_s,
+            z_step_um=z_step_um,
+            time_interval_s=time_interval_s,
         )
         return Contents(layout, dict(root.attrs))
 
@@ -124,6 +125,8 @@ class ForeignZarr(StaticSource):
             dtype=np.dtype(levels[0].dtype).newbyteorder("=").name,
             channels=tuple(Channel(n) for n in names) or (Channel(""),) * sizes.get("c", 1),
             position_um=about.position_um,
+            z_step_um=about.z_step_um,
+            time_interval_s=about.time_interval_s,
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from mda_writers.model.layout import Channel, ImageLayout, Layout
+from mda_writers.model.layout import Channel, ImageLayout, Layout, common_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +42,12 @@ def describe_ome(xml: str, images: Sequence[ImageLayout]) -> Layout:
     pixels = _child(elements[0], "Pixels")
     if pixels is None:
         return Layout(images=described)
+    z_step_um, time_interval_s = common_steps(described)
     return Layout(
         images=described,
         pixel_size_um=_number(pixels, "PhysicalSizeX", _UM),
-        z_step_um=_number(pixels, "PhysicalSizeZ", _UM),
-        time_interval_s=_number(pixels, "TimeIncrement", _S),
+        z_step_um=z_step_um,
+        time_interval_s=time_interval_s,
     )
 
 
@@ -60,6 +61,8 @@ def _described(image: ImageLayout, element: ET.Element) -> ImageLayout:
         name=element.get("Name") or image.name,
         channels=named if len(named) == count else image.channels,
         position_um=_position(element),
+        z_step_um=None if pixels is None else _number(pixels, "PhysicalSizeZ", _UM),
+        time_interval_s=None if pixels is None else _number(pixels, "TimeIncrement", _S),
     )
 
 

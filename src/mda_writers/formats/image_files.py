@@ -79,6 +79,8 @@ class ImageFiles:
             plane = replace(
                 image,
                 sizes={},
+                z_step_um=None,
+                time_interval_s=None,
                 channels=() if channel is None else image.channels[channel : channel + 1],
             )
             layout = replace(self._layout, images=(plane,))

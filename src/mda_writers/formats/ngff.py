@@ -55,7 +55,7 @@ def image_attributes(
     axes = stored_axes(image)
     multiscale: dict[str, Any] = {
         "name": image.name,
-        "axes": [_axis(layout, axis) for axis in axes],
+        "axes": [_axis(layout, image, axis) for axis in axes],
         "datasets": [
             _dataset(layout, image, axes, level, z_step) for level, z_step in enumerate(z_steps)
         ],
@@ -87,16 +87,17 @@ def _downscaling(z_steps: Sequence[int]) -> dict[str, str]:
     }
 
 
-def _axis(layout: Layout, axis: str) -> dict[str, str]:
+def _axis(layout: Layout, image: ImageLayout, axis: str) -> dict[str, str]:
     """Return an axis, with its unit where the step along it is known."""
     described = dict(_AXES[axis])
-    if axis not in ("t", "c") and _step(layout, axis) is None:
+    if axis not in ("t", "c") and _step(layout, image, axis) is None:
         del described["unit"]
     return described
 
 
-def _step(layout: Layout, axis: str) -> float | None:
-    steps = {"t": layout.time_interval_s, "c": None, "z": layout.z_step_um}
+def _step(layout: Layout, image: ImageLayout, axis: str) -> float | None:
+    """Return the distance along an axis; planes that go down count downwards."""
+    steps = {"t": layout.time_interval_of(image), "c": None, "z": layout.z_step_of(image)}
     return steps.get(axis, layout.pixel_size_um)
 
 
@@ -112,7 +113,7 @@ def _dataset(
     position = dict(zip("xyz", image.position_um or (None, None, None), strict=True))
     scale, translation = [], []
     for axis in axes:
-        step, factor = _step(layout, axis), factors.get(axis, 1)
+        step, factor = _step(layout, image, axis), factors.get(axis, 1)
         # where no length is known, a position in µm would have no meaning
         origin = (position.get(axis) or 0.0) if step else 0.0
         scale.append(float(factor * (step or 1.0)))

@@ -103,12 +103,12 @@ def _in_um(name: str, value: float | None) -> dict[str, float | str]:
 
 
 def _pixels(layout: Layout, image: ImageLayout, number: int) -> ET.Element:
-    size = (layout.pixel_size_um, "µm")
+    size, z_step_um = (layout.pixel_size_um, "µm"), layout.z_step_of(image)
     steps = {
         "x": size,
         "y": size,
-        "z": (layout.z_step_um, "µm"),
-        "t": (layout.time_interval_s, "s"),
+        "z": (None if z_step_um is None else abs(z_step_um), "µm"),
+        "t": (layout.time_interval_of(image), "s"),
     }
     made = pixels(number, image.sizes, image.frame_shape, image.dtype, steps, layout.bit_depth)
     made.extend([_channel(layout, image, number, c) for c in range(image.sizes.get("c", 1))])

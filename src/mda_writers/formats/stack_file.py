@@ -90,7 +90,7 @@ def _imagej(layout: Layout, image: ImageLayout, planes: int) -> TiffLayout:
             image.frame_shape,
             image.dtype,
             pixel_size_um=layout.pixel_size_um,
-            z_step_um=layout.z_step_um,
+            z_step_um=layout.z_step_of(image),
         )
     except ValueError as error:
         raise FrameError(

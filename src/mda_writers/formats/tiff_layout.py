@@ -114,7 +114,7 @@ def lay_out_imagej(
     nbytes = planes * prod(frame_shape) * np.dtype(dtype).itemsize
     sparse = _AroundPixels(DATA_OFFSET + nbytes)
     scale = {"unit": "um"} if pixel_size_um or z_step_um else {}
-    spacing = {"spacing": z_step_um} if z_step_um else {}
+    spacing = {"spacing": abs(z_step_um)} if z_step_um else {}
     tifffile.imwrite(
         cast("io.BufferedRandom", sparse),
         shape=(planes, *frame_shape),

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 AXES = ("t", "c", "z")
 """The axes within one image (OME's T, C, Z); every other axis makes images of its own."""
@@ -51,6 +55,11 @@ class ImageLayout:
     position_um : tuple of float or None
         The planned stage position ``(x, y, z)`` of the first plane in µm, as far as the plan
         names it.
+    z_step_um : float or None
+        Distance of its planes in µm, negative where they go down; None where it is not known, or
+        not the same everywhere.
+    time_interval_s : float or None
+        Planned time between its time points in s; None as above.
     file : str
         The file's or folder's name, relative to the recording's folder.
     files : tuple of str
@@ -67,6 +76,8 @@ class ImageLayout:
     growing: bool = False
     frames_planned: int | None = None
     position_um: tuple[float | None, float | None, float | None] | None = None
+    z_step_um: float | None = None
+    time_interval_s: float | None = None
     file: str = ""
     files: tuple[str, ...] = ()
 
@@ -102,6 +113,7 @@ class Layout:
     """What all images of a recording have in common, and the images.
 
     Sizes are in µm and seconds; None (or an empty text) where the microscope did not say.
+    `z_step_um` and `time_interval_s` are those of all images that have none of their own.
     `selective`: ``save_frame`` leaves frames out, so that room for all of them is not claimed.
     """
 
@@ -117,6 +129,18 @@ class Layout:
     axis_order: str = ""
     plate: dict[str, object] = field(default_factory=dict)
     selective: bool = False
+
+    def z_step_of(self, image: ImageLayout) -> float | None:
+        """Return the distance of an image's planes in µm; negative where they go down."""
+        if image.z_step_um is None and "z" in image.sizes:
+            return self.z_step_um
+        return image.z_step_um
+
+    def time_interval_of(self, image: ImageLayout) -> float | None:
+        """Return the planned time between an image's time points in s."""
+        if image.time_interval_s is None and "t" in image.sizes:
+            return self.time_interval_s
+        return image.time_interval_s
 
     @property
     def camera_labels(self) -> tuple[str, ...]:
@@ -138,3 +162,17 @@ class Layout:
         if not planned or None in planned:
             return None
         return sum(n for n in planned if n is not None)
+
+
+def common_steps(images: Iterable[ImageLayout]) -> tuple[float | None, float | None]:
+    """Return the distance of planes and the time between time points that all images agree on."""
+    known = list(images)
+    z = {image.z_step_um for image in _with_most(known, "z")}
+    t = {image.time_interval_s for image in _with_most(known, "t")}
+    return z.pop() if len(z) == 1 else None, t.pop() if len(t) == 1 else None
+
+
+def _with_most(images: list[ImageLayout], axis: str) -> list[ImageLayout]:
+    """Return the images that have several planes along an axis, or those that have it at all."""
+    several = [image for image in images if image.sizes.get(axis, 1) > 1]
+    return several or [image for image in images if axis in image.sizes]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cache
-from itertools import product
-from typing import TYPE_CHECKING
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Any
 
 import useq
 
@@ -41,6 +40,8 @@ class PlannedImage:
     position_um: tuple[float | None, float | None, float | None] | None = None
     indices: set[tuple[int, ...]] | None = None
     cameras: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    z_step_um: float | None = None
+    time_interval_s: float | None = None
 
 
 def image_index(index: Mapping[str, int]) -> ImageIndex:
@@ -169,6 +170,8 @@ def _boxes(sequence: MDASequence, cameras: dict[int, tuple[str, ...]]) -> Iterat
     outer = [axis for axis in sizes if axis not in AXES]
     channels = {i: (c.config, c.group) for i, c in enumerate(sequence.channels)}
     positions = list(sequence.stage_positions)
+    heights = list(sequence.z_plan) if sequence.z_plan else []
+    first_z_um = _first_z_um(sequence, heights)
     for indices in product(*(range(sizes[axis]) for axis in outer)):
         index = dict(zip(outer, indices, strict=True))
         position = positions[index["p"]] if "p" in index else None
@@ -177,21 +180,67 @@ def _boxes(sequence: MDASequence, cameras: dict[int, tuple[str, ...]]) -> Iterat
             name=image_name(index, getattr(position, "name", None)),
             sizes={axis: n for axis, n in sizes.items() if axis in AXES},
             channels=channels,
-            position_um=None
-            if position is None
-            else (position.x, position.y, _first_z_um(sequence, position.z)),
+            position_um=_begin_um(sequence, position, first_z_um),
             cameras=cameras,
+            z_step_um=_step(dict(enumerate(heights))) or _step_of_one(sequence.z_plan),
+            time_interval_s=_interval_s(sequence.time_plan),
         )
 
 
-def _first_z_um(sequence: MDASequence, z_um: float | None) -> float | None:
-    """Return where the first plane of a position lies that is planned at `z_um`."""
-    if sequence.z_plan is None:
-        return z_um
-    first = next(iter(sequence.z_plan))
-    if not sequence.z_plan.is_relative:
-        return float(first)
-    return None if z_um is None else float(z_um + first)
+def _begin_um(
+    sequence: MDASequence, position: Any, first_z_um: float | None
+) -> tuple[float | None, float | None, float | None] | None:
+    """Return where an image's first plane lies, as useq computes it for events."""
+    if position is None:
+        return None if first_z_um is None else (None, None, first_z_um)
+    z_um = position.z
+    if first_z_um is not None:
+        relative = sequence.z_plan is not None and sequence.z_plan.is_relative
+        z_um = first_z_um + (z_um or 0.0) * relative
+    return position.x, position.y, z_um
+
+
+def _first_z_um(sequence: MDASequence, heights: Sequence[float]) -> float | None:
+    if not heights:
+        return None
+    return float(heights[0]) + (sequence.channels[0].z_offset if sequence.channels else 0.0)
+
+
+def _step_of_one(plan: Any) -> float | None:
+    """Return the step of a z plan that has one plane only."""
+    step = getattr(plan, "step", None)
+    if not isinstance(step, int | float) or not step:
+        return None
+    return abs(step) if plan.go_up else -abs(step)
+
+
+def _interval_s(plan: Any) -> float | None:
+    """Return the time between two time points in s, where the plan has one and only one."""
+    phases = getattr(plan, "phases", (plan,) if plan else ())
+    # a phase of a single time point has no interval: useq divides by zero
+    intervals = {phase.interval for phase in phases if phase.loops > 1}
+    return (intervals.pop().total_seconds() or None) if len(intervals) == 1 else None
+
+
+def _along(axis: str, events: Iterable[MDAEvent]) -> dict[int, float | None]:
+    """Return index → height in µm or time in s, as the events of one channel have them."""
+    found: dict[tuple[int, int], float | None] = {}
+    for event in events:
+        if axis in event.index:
+            value = event.z_pos if axis == "z" else event.min_start_time
+            # offsets of channels are not steps
+            found.setdefault((event.index.get("c", 0), event.index[axis]), value)
+    by_channel: defaultdict[int, dict[int, float | None]] = defaultdict(dict)
+    for (c, i), value in found.items():
+        by_channel[c][i] = value
+    return max(by_channel.values(), key=len, default={})
+
+
+def _step(values: Mapping[int, float | None]) -> float | None:
+    """Return the distance of neighbours, where it is the same everywhere."""
+    known = sorted((i, value) for i, value in values.items() if value is not None)
+    steps = {round((b - a) / (j - i), 6) for (i, a), (j, b) in pairwise(known)}
+    return (steps.pop() or None) if len(steps) == 1 else None
 
 
 def _from_events(
@@ -231,6 +280,8 @@ def _from_events(
             position_um=(first.x_pos, first.y_pos, first.z_pos),
             indices=_with_camera_numbers(members, axes, cameras) if selected else indices,
             cameras=_most_by_channel(members, cameras) if selected else {},
+            z_step_um=_step(_along("z", members)),
+            time_interval_s=_step(_along("t", members)),
         )
 
 
@@ -262,17 +313,3 @@ def image_name(index: Mapping[str, int], position_name: str | None) -> str:
     if position_name or "p" in index or not parts:
         parts.insert(0, position_name or f"p{index.get('p', 0)}")
     return "_".join(parts)
-
-
-def z_step_um(sequence: MDASequence) -> float | None:
-    """Return the distance of two planes in µm, where the plan has one."""
-    step = getattr(sequence.z_plan, "step", None)
-    return abs(step) if isinstance(step, int | float) and step else None
-
-
-def time_interval_s(sequence: MDASequence) -> float | None:
-    """Return the time between two time points in s, where the plan has one and only one."""
-    interval = getattr(sequence.time_plan, "interval", None)
-    if isinstance(interval, timedelta):
-        return interval.total_seconds() or None
-    return interval or None

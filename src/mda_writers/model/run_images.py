@@ -170,6 +170,8 @@ class RunImages:
             growing=growing,
             frames_planned=None if growing else _count(indices, sizes),
             position_um=planned.position_um,
+            z_step_um=planned.z_step_um,
+            time_interval_s=planned.time_interval_s,
             file=self._file(key, index),
         )
         image = RunImage(layout, planned, channels, indices)

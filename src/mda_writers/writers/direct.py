@@ -137,7 +137,14 @@ class DirectPlan:
         indices = [dict(zip(outer, i, strict=True)) for i in np.ndindex(tuple(outer.values()))]
         names = {n: (name, "") for n, name in enumerate(self.channels)}
         return [
-            PlannedImage(image_index(index), image_name(index, None), inner, dict(names))
+            PlannedImage(
+                image_index(index),
+                image_name(index, None),
+                inner,
+                dict(names),
+                z_step_um=self.z_step_um,
+                time_interval_s=self.time_interval_s,
+            )
             for index in indices
         ]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from mda_writers.errors import BacklogError, WriteError
 from mda_writers.model.encode import sequence_dict
 from mda_writers.model.frame import Frame
-from mda_writers.model.layout import Layout
+from mda_writers.model.layout import Layout, common_steps
 from mda_writers.model.locate import Locator
-from mda_writers.model.plan import is_open_ended, time_interval_s, z_step_um
+from mda_writers.model.plan import is_open_ended
 from mda_writers.model.scope import Scope
 from mda_writers.recording.reporting import mark_begun
 from mda_writers.writers.outcome import Outcome
@@ -80,10 +80,11 @@ class Hooks(Outcome):
             locator = Locator.of_sequence(seq, scope, self._next_path().name)
         except ValueError as error:
             raise WriteError(f"{self.path}: {error}") from error
+        z_step_um, time_interval_s = common_steps(locator.images)
         layout = Layout(
             pixel_size_um=scope.pixel_size_um,
-            z_step_um=z_step_um(seq),
-            time_interval_s=time_interval_s(seq),
+            z_step_um=z_step_um,
+            time_interval_s=time_interval_s,
             started=scope.started,
             cameras=_cameras_in_use(locator, scope),
             bit_depth=scope.bit_depth,
