@@ -9,6 +9,7 @@ import numpy as np
 
 from mda_writers.errors import FrameError
 from mda_writers.formats.contrast import Contrast, full_contrast
+from mda_writers.formats.ome_elements import one_line
 from mda_writers.formats.video_encoder import Picture
 from mda_writers.formats.video_read import ABOUT_KEY
 from mda_writers.model.encode import to_json
@@ -84,7 +85,7 @@ class VideoOptions:
             tags={},
         )
         about = {**self._describe(subject, contrast), "padded": plain.padded}
-        title = " ".join(text for text in (subject.name, subject.channel) if text)
+        title = one_line(" ".join(text for text in (subject.name, subject.channel) if text))
         tags = {"title": title, "comment": to_json({ABOUT_KEY: about}).decode()}
         return replace(plain, tags=tags)
 
