@@ -1,6 +1,17 @@
-"""What can go wrong while a recording is written."""
+"""What can go wrong while a recording is written, and what is wrong with a call."""
 
 from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import wraps
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class WriteError(RuntimeError):
@@ -46,3 +57,51 @@ class FrameError(WriteError, ValueError):
 
 class CorruptRecordingError(WriteError):
     """A file of a recording is cut, altered, or not what its name says."""
+
+
+class UnknownOptionError(TypeError):
+    """A call names an option that does not exist; the text says which one was probably meant."""
+
+    def __init__(self, who: str, name: str, known: Iterable[str]) -> None:
+        self.who, self.name, self.known = who, name, sorted(known)
+        near = get_close_matches(name, self.known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.known)}."
+        super().__init__(f"{who} has no option {name!r}; {hint}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
+        return type(self), (self.who, self.name, self.known)
+
+
+def option_names(call: Callable[..., object]) -> set[str]:
+    """Return the names that `call` takes its options by."""
+    kinds = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    named = signature(call).parameters.items()
+    return {name for name, p in named if p.kind in kinds and name != "self"}
+
+
+def options_checked(
+    who: str, also: Iterable[str] = ()
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Have calls with an option that does not exist raise `UnknownOptionError`.
+
+    Parameters
+    ----------
+    who : str
+        What is called, for the message.
+    also : iterable of str
+        Options that the call takes as ``**options``.
+    """
+
+    def decorate(call: Callable[P, T]) -> Callable[P, T]:
+        known = option_names(call) | {*also}
+
+        @wraps(call)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            for name in kwargs:
+                if name not in known:
+                    raise UnknownOptionError(who, name, known)
+            return call(*args, **kwargs)
+
+        return checked
+
+    return decorate

@@ -17,6 +17,7 @@ from mda_writers.acquisition.session_end import SessionEnd
 from mda_writers.acquisition.session_names import SessionNames
 from mda_writers.acquisition.stored import StoredAcquisition, find_manifest
 from mda_writers.acquisition.timestamps import Timestamps
+from mda_writers.errors import UnknownOptionError, option_names, options_checked
 from mda_writers.writers.record import record
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Acquisition:
         If the folder cannot be written to.
     """
 
+    @options_checked("Acquisition")
     def __init__(
         self,
         root: str | Path,
@@ -121,7 +123,13 @@ class Acquisition:
         ValueError
             If no writer knows the suffix.
         """
-        return self._devices.add_writer(device, suffix, data_type, own_loop, writer_class, options)
+        try:
+            return self._devices.add_writer(
+                device, suffix, data_type, own_loop, writer_class, options
+            )
+        except UnknownOptionError as error:
+            ours = option_names(Acquisition.writer)
+            raise UnknownOptionError(error.who, error.name, {*error.known, *ours}) from None
 
     def record(
         self,

@@ -13,6 +13,7 @@ from mda_writers.batch.inputs import find_inputs
 from mda_writers.batch.process import Process
 from mda_writers.batch.reading import opened
 from mda_writers.batch.starting import Running, run
+from mda_writers.errors import options_checked
 from mda_writers.formats.contrast import contrast_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ LINE = 16
 """Height of a caption in pixels."""
 
 
+@options_checked("contact_sheet", also=Running.__annotations__)
 def contact_sheet(
     inputs: str | Path | Iterable[str | Path],
     output: str | Path,

@@ -16,7 +16,7 @@ from mda_writers.batch.starting import Running, run_each
 from mda_writers.batch.stream import write_stream
 from mda_writers.batch.zarr_joining import JoiningWriter, frames_written
 from mda_writers.batch.zarr_parts import PART_NAME, PartWriter, can_be_joined, frames_a_shard
-from mda_writers.errors import WriteError
+from mda_writers.errors import WriteError, option_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -79,7 +79,7 @@ def convert(
     running = Running(
         overwrite=overwrite, workers=workers, client=client, scheduler=scheduler, progress=progress
     )
-    check = partial(check_options, options=options)
+    check = partial(check_options, options=options, also=option_names(convert))
     return run_each(Convert(options), find_inputs(inputs), output, suffix, running, check=check)
 
 

@@ -15,6 +15,7 @@ from mda_writers.batch.inputs import find_inputs
 from mda_writers.batch.process import Process
 from mda_writers.batch.starting import Running, run_each
 from mda_writers.batch.traces import TIMES
+from mda_writers.errors import options_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mda_writers.batch.summary import Summary
 
 
+@options_checked("dff", also=Running.__annotations__)
 def dff(
     inputs: str | Path | Iterable[str | Path],
     output: str | Path,

@@ -21,6 +21,7 @@ from mda_writers.batch.reading import (
 )
 from mda_writers.batch.starting import Running, run
 from mda_writers.batch.stream import write_stream
+from mda_writers.errors import options_checked
 from mda_writers.model.frame import Frame
 from mda_writers.model.names import split_suffix
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mda_writers.model.layout import ImageLayout
 
 
+@options_checked("merge", also=Running.__annotations__)
 def merge(
     inputs: str | Path | Iterable[str | Path],
     output: str | Path,

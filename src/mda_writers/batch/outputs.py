@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mda_writers.errors import UnknownOptionError
 from mda_writers.model.names import split_suffix
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from mda_writers.writers.mda_writer import MDAWriter
@@ -48,8 +49,10 @@ def is_recording_name(path: Path) -> bool:
     return any(suffix in suffixes for suffixes in _WRITERS.values())
 
 
-def check_options(path: Path, options: Mapping[str, Any]) -> None:
+def check_options(path: Path, options: Mapping[str, Any], also: Iterable[str] = ()) -> None:
     """Refuse options that the writer for `path` does not take, before anything is done.
+
+    `also` are the options of the call that takes the writer's, too: they may have been meant.
 
     Raises
     ------
@@ -60,4 +63,7 @@ def check_options(path: Path, options: Mapping[str, Any]) -> None:
     from pathlib import Path as AnyPath
 
     with tempfile.TemporaryDirectory() as folder:
-        writer_for(path)(AnyPath(folder) / path.name, **options)
+        try:
+            writer_for(path)(AnyPath(folder) / path.name, **options)
+        except UnknownOptionError as error:
+            raise UnknownOptionError(error.who, error.name, {*error.known, *also}) from None

@@ -26,6 +26,7 @@ from mda_writers.batch.reading import (
 )
 from mda_writers.batch.starting import Running, run_each
 from mda_writers.batch.stream import write_stream
+from mda_writers.errors import options_checked
 from mda_writers.model.frame import Frame
 from mda_writers.model.layout import AXES, Channel
 
@@ -41,6 +42,7 @@ FRAMES_LISTED = 1000
 """Of a projected frame, how many of the frames it is made of are named in its metadata."""
 
 
+@options_checked("project", also=Running.__annotations__)
 def project(
     inputs: str | Path | Iterable[str | Path],
     output: str | Path,

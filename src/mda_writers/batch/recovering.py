@@ -10,6 +10,7 @@ from mda_writers.batch.inputs import find_inputs
 from mda_writers.batch.job import JobResult, Status, outcome_of
 from mda_writers.batch.recover import recover
 from mda_writers.batch.starting import Running, run_all
+from mda_writers.errors import options_checked
 from mda_writers.recording.stored import main_path
 from mda_writers.sinks.sidecar import journal_path
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mda_writers.batch.summary import Summary
 
 
+@options_checked("recover_all", also=Running.__annotations__)
 def recover_all(inputs: str | Path | Iterable[str | Path], **running: Unpack[Running]) -> Summary:
     """Complete interrupted recordings, as far as their frames had reached the disk.
 

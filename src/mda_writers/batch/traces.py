@@ -13,6 +13,7 @@ from mda_writers.batch.process import Process
 from mda_writers.batch.reading import blocks_in, opened, planes_in, planes_of
 from mda_writers.batch.regions import Regions
 from mda_writers.batch.starting import Running, run_each
+from mda_writers.errors import options_checked
 from mda_writers.model.encode import csv_cell
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ TIMES = ("runner_time_ms", "unix_time_s")
 """Columns with the time of a frame: since the beginning of the run, and since 1970."""
 
 
+@options_checked("trace", also=Running.__annotations__)
 def trace(
     inputs: str | Path | Iterable[str | Path],
     output: str | Path,

@@ -19,6 +19,7 @@ from mda_writers.batch.process_record import size_of
 from mda_writers.batch.starting import Running, run_all, run_each
 from mda_writers.batch.verify import blocks_to_verify, verify, verify_part
 from mda_writers.batch.verify_result import VerifyResult, joined
+from mda_writers.errors import options_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mda_writers.batch.summary import Summary
 
 
+@options_checked("verify_all", also=Running.__annotations__)
 def verify_all(
     inputs: str | Path | Iterable[str | Path],
     results: str | Path | None = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
-from mda_writers.errors import WriteError
+from mda_writers.errors import WriteError, options_checked
 from mda_writers.model.encode import to_json
 from mda_writers.model.frame import Frame
 from mda_writers.storage.write_pool import SMALL_COPY_BYTES
@@ -36,6 +36,7 @@ class DirectMode(Outcome):
 
     _color_order: ColorOrder | None = None
 
+    @options_checked("begin")
     def begin(
         self,
         width: int,

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from mda_writers.errors import options_checked
+
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
     from useq import MDAEvent, MDASequence
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from mda_writers.writers.mda_writer import MDAWriter
 
 
+@options_checked("record")
 def record(
     core: CMMCorePlus,
     sequence: MDASequence | Iterable[MDAEvent],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mda_writers._upstream import OMETiffWriter
-from mda_writers.errors import WriteError
+from mda_writers.errors import UnknownOptionError, WriteError, option_names
 from mda_writers.model.names import split_suffix
 from mda_writers.model.projection import MaxProjection
 from mda_writers.model.selection import FrameSelection
@@ -60,7 +60,10 @@ class RunOwner(OMETiffWriter):
         save_frame: Iterable[bool] | Decide | None = None,
         max_projection: bool | str | MaxProjection = False,
         core: CMMCorePlus | None = None,
+        **unknown: Any,
     ) -> None:
+        for name in unknown:
+            raise UnknownOptionError(type(self).__name__, name, self.option_names())
         # upstream's __init__ takes TIFF names only; what it sets is set here
         self.position_arrays: dict[str, Any] = {}
         self.current_sequence: MDASequence | None = None
@@ -85,6 +88,13 @@ class RunOwner(OMETiffWriter):
         if not overwrite:
             _refuse_existing(self.path)
         _open_writers.add(self)
+
+    @classmethod
+    def option_names(cls) -> set[str]:
+        """Return the names of all options of this class of writers."""
+        makers = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
+        ours = makers[: makers.index(RunOwner.__init__) + 1]
+        return set().union(*map(option_names, ours))
 
     # ------------------------------------------------------------ seams for subclasses
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mda_writers.errors import DiskFullError
+from mda_writers.errors import DiskFullError, options_checked
 from mda_writers.formats.array_tiff import ArrayDescription, ome_xml, write_tiff
 from mda_writers.model.encode import to_json
 from mda_writers.model.names import split_suffix
@@ -26,6 +26,7 @@ _ZARR = (".ome.zarr", ".zarr")
 _BESIDE_BYTES = 1 << 20  # the sidecar, and what is around the pixels
 
 
+@options_checked("save_array")
 def save_array(
     path: str | Path,
     array: Any,
