@@ -64,9 +64,9 @@ class Mine(BigTiffWriter):
 
 def test_a_subclass_of_a_users_own_has_its_options_and_ours(tmp_path: Path) -> None:
     Mine(tmp_path / "a.tif", colour_map="jet", compression=None)
-    with pytest.raises(TypeError, match="Mine has no option 'color_map'; .* 'colour_map'?"):
+    with pytest.raises(TypeError, match=r"Mine has no option 'color_map'; .* 'colour_map'?"):
         Mine(tmp_path / "a.tif", color_map="jet")
-    with pytest.raises(TypeError, match="Mine has no option 'compresion'; .* 'compression'?"):
+    with pytest.raises(TypeError, match=r"Mine has no option 'compresion'; .* 'compression'?"):
         Mine(tmp_path / "a.tif", compresion=None)
 
 
