@@ -1,6 +1,7 @@
 """The batch on the command line: words → one call → a table and an exit code.
 
-Exit codes: 0 all is done, 1 some failed (the table says which and why), 2 could not run.
+Exit codes: 0 all is done, 1 some failed or lack their end (the table says which and why), 2 could
+not run.
 """
 
 from __future__ import annotations
@@ -248,7 +249,7 @@ def _run(call: Callable[[], Summary]) -> None:
         _console.print(escape(f"{result.status} {result.output}{remark}"), soft_wrap=True)
     else:
         _console.print(str(summary))
-    raise typer.Exit(0 if summary.ok else FAILED)
+    raise typer.Exit(0 if summary.fine else FAILED)
 
 
 def _running(overwrite: bool, workers: int | None, scheduler: str | None) -> Running:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from mda_writers.batch.foreign_sets import files_of_set
 from mda_writers.batch.process_record import RECORD_SUFFIX
-from mda_writers.dataset.opening import find_recording, recordings_in
+from mda_writers.dataset.opening import find_recording
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.names import fold, split_suffix
-from mda_writers.recording.stored import StoredRecording
+from mda_writers.recording.stored import StoredRecording, recordings_in
 from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
 
 if TYPE_CHECKING:

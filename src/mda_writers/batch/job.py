@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mda_writers.batch.parts import Block
     from mda_writers.batch.process import Process
 
-Status = Literal["done", "skipped", "failed"]
+Status = Literal["done", "skipped", "interrupted", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,9 @@ class JobResult:
     ----------
     output : Path
         What it was to make; of a job that makes nothing, the recording that it was about.
-    status : {"done", "skipped", "failed"}
-        Skipped is what had been done before.
+    status : {"done", "skipped", "interrupted", "failed"}
+        Skipped is what had been done before; interrupted is a recording without its end, of which
+        everything else is right.
     reason : str
         Why it failed; or what whoever uses the result should know.
     seconds : float

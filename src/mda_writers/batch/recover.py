@@ -107,12 +107,14 @@ def _report_of(main: Path) -> RecordingReport:
 def _complete(main: Path, storage_options: dict[str, Any]) -> RecordingReport:
     """Do what the normal end does, from the journal alone."""
     header = Journal.read(journal_path(main)).header
-    finished = finish_files(main, format_of({**header, "storage_options": storage_options}))
+    fmt = format_of({**header, "storage_options": storage_options})
+    finished = finish_files(main, fmt, damaged=True)
     journal = Journal.read(journal_path(main))
     # a process that was killed at its end may have come as far as the sidecar
     extra = read_extra_metadata(sidecar_path(main))
     write_sidecar(journal_path(main), sidecar_path(main), extra)
     locator, tally = _counted(journal, main.name)
+    tally.error = "\n".join([tally.error, *finished.problems])
     report = build_report(main, finished, locator, tally)
     write_report(main, report, finished, extra)
     return report
@@ -124,6 +126,8 @@ def _counted(journal: Journal, file_name: str) -> tuple[Locator, Tally]:
     tally = Tally(error=INTERRUPTED)
     times: list[float] = []
     for key, frame in journal.frames():
+        if key not in journal.images:
+            continue
         ours, image = frame["mda_writers"], journal.images[key]
         # every pixel of it is one and the same: no memory, whatever the shape
         pixels = np.broadcast_to(np.zeros((), image.dtype), image.frame_shape)

@@ -11,7 +11,7 @@ from mda_writers.errors import WriteError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mda_writers.batch.job import JobResult
+    from mda_writers.batch.job import JobResult, Status
 
 _LISTED = 20
 
@@ -32,9 +32,14 @@ class Summary:
         """Whether none failed."""
         return not self.failed
 
+    @property
+    def fine(self) -> bool:
+        """Whether there is nothing to look after: all is done."""
+        return all(result.status in ("done", "skipped") for result in self.results)
+
     def __str__(self) -> str:
         counts = Counter(result.status for result in self.results)
-        return ", ".join(f"{counts[s]} {s}" for s in ("done", "skipped", "failed") if counts[s])
+        return ", ".join(f"{counts[s]} {s}" for s in _ORDER if counts[s])
 
     def table(self) -> Table:
         """Return all results as a table for the terminal, those that failed last."""
@@ -82,4 +87,5 @@ class BatchError(WriteError):
         return BatchError, (self.summary,)
 
 
-_COLOURS = {"done": "green", "skipped": "dim", "failed": "red"}
+_ORDER: tuple[Status, ...] = ("done", "skipped", "interrupted", "failed")
+_COLOURS = {"done": "green", "skipped": "dim", "interrupted": "yellow", "failed": "red"}

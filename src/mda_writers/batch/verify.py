@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,27 @@ from mda_writers.batch.parts import blocks_of
 from mda_writers.batch.verify_result import VerifyResult
 from mda_writers.dataset.sidecar_index import SidecarIndex
 from mda_writers.recording.formats_table import format_of
+from mda_writers.recording.runs import slots_of
 from mda_writers.recording.stored import StoredRecording
-from mda_writers.sinks.sidecar import sidecar_path
+from mda_writers.sinks.seal import SEALS, FileSeal
+from mda_writers.sinks.sidecar import journal_path, sidecar_path
+from mda_writers.storage.lock import FileLock, is_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mda_writers.batch.parts import Block
+    from mda_writers.formats.format import Format
+    from mda_writers.model.layout import ImageLayout
+
+LINES_LISTED = 20
+"""Altered lines that are named."""
 
 
 def verify(path: str | Path, *, progress: bool = True) -> VerifyResult:
     """Read every frame of a recording back, and compare it with its checksum.
+
+    What the files say besides the pixels is compared with what was written, too.
 
     Parameters
     ----------
@@ -43,9 +54,11 @@ def verify(path: str | Path, *, progress: bool = True) -> VerifyResult:
     started = time.perf_counter()
     stored = StoredRecording.find(Path(path))
     result = _nothing_yet(stored)
-    _check_files(stored, result)
+    record = _Record(stored)
     with ExitStack() as stack:
-        _check_frames(stored, _shown(stored, progress, stack), result)
+        _check_frames(stored, record.noting(_shown(stored, record, progress, stack)), result)
+    record.check(result)
+    _check_files(stored, record.places(), result)
     result.seconds = time.perf_counter() - started
     return result
 
@@ -59,17 +72,22 @@ def blocks_to_verify(path: Path) -> list[Block]:
     return [
         block
         for key, count in counts.items()
+        if key in stored.images
         for block in blocks_of(key, count, stored.images[key].frame_bytes)
     ]
 
 
 def verify_part(path: Path, block: Block | None) -> VerifyResult:
-    """Verify a part of a recording; None is the part that asks whether all files are there."""
+    """Verify a part of a recording; None is the part that is about all but the frames' pixels."""
     started = time.perf_counter()
     stored = StoredRecording.find(path)
     result = _nothing_yet(stored)
     if block is None:
-        _check_files(stored, result)
+        record = _Record(stored)
+        for _ in record.noting(stored.frames(record.altered)):
+            pass
+        record.check(result)
+        _check_files(stored, record.places(), result)
     else:
         index = SidecarIndex(sidecar_path(stored.path))
         frames = index.frames_between(block.key, block.begin, block.end)
@@ -78,12 +96,88 @@ def verify_part(path: Path, block: Block | None) -> VerifyResult:
     return result
 
 
+class _Record:
+    """The lines about frames: whether all are there, each once, as they were written."""
+
+    def __init__(self, stored: StoredRecording) -> None:
+        self.altered: list[int] = []
+        self._stored = stored
+        self._numbers: set[int] = set()
+        self._frames: defaultdict[str, dict[tuple[int, ...], None]] = defaultdict(dict)
+        self._twice = 0
+        self._left_out = 0
+
+    def noting(
+        self, frames: Iterable[tuple[str, dict[str, Any]]]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return `frames`, each noted."""
+        for key, frame in frames:
+            ours = frame["mda_writers"]
+            self._numbers.add(ours["number"])
+            place = tuple(ours["place"])
+            if not ours.get("saved", True):
+                self._left_out += 1
+            elif place in self._frames[key]:
+                self._twice += 1
+            else:
+                self._frames[key][place] = None
+            yield key, frame
+
+    def places(self) -> dict[str, list[tuple[int, ...]]]:
+        """Return the places of the frames of each image."""
+        return {key: list(places) for key, places in self._frames.items()}
+
+    def check(self, result: VerifyResult) -> None:
+        """Note what is wrong with the lines as a whole."""
+        found = []
+        if self.altered:
+            some = ", ".join(map(str, self.altered[:LINES_LISTED]))
+            found.append(f"{len(self.altered)} lines are altered ({some})")
+        if self._twice:
+            found.append(f"{self._twice} frames are listed twice")
+        if self._stored.report is None:
+            missing = max(self._numbers, default=-1) + 1 - len(self._numbers)
+        else:
+            missing = self._lacking() + max(0, self._stored.report.not_saved - self._left_out)
+        if missing:
+            found.append(f"{missing} frames are not listed any more")
+        if unknown := set(self._frames) - set(self._stored.images):
+            found.append(f"it is about images that nothing else knows: {sorted(unknown)}")
+        if found:
+            result.files_damaged[self._file.name] = "; ".join(found)
+
+    def _lacking(self) -> int:
+        """Return how many frames the report lists and no line tells of."""
+        count = 0
+        for key, image in self._stored.images.items():
+            slots = slots_of(image.sizes, self._stored.header["runs"].get(key, ()))
+            told = sum(slots[place] >= 0 for place in self._frames.get(key, ()))
+            count += int((slots >= 0).sum()) - int(told)
+        return count
+
+    @property
+    def _file(self) -> Path:
+        path = self._stored.path
+        return journal_path(path) if self._stored.report is None else sidecar_path(path)
+
+
 def _nothing_yet(stored: StoredRecording) -> VerifyResult:
     return VerifyResult(
         str(stored.path),
         complete=stored.report is not None and stored.report.complete,
         interrupted=stored.report is None,
+        live=stored.report is None and _is_live(stored),
     )
+
+
+def _is_live(stored: StoredRecording) -> bool:
+    try:
+        FileLock(journal_path(stored.path)).release()
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here, or not ours to write
+        return is_alive(stored.header.get("process") or {})
+    return False
 
 
 def _check_frames(
@@ -94,17 +188,59 @@ def _check_frames(
             _check_frame(reader, key, frame, result)
 
 
-def _check_files(stored: StoredRecording, result: VerifyResult) -> None:
+def _check_files(
+    stored: StoredRecording, places: Mapping[str, list[tuple[int, ...]]], result: VerifyResult
+) -> None:
+    """Check all but the pixels of frames: directories, descriptions, smaller levels."""
     fmt = format_of(stored.header)
+    folder = stored.path.parent
     for image in stored.images.values():
-        if result.interrupted and hasattr(fmt, "files_of"):
-            continue  # its frames alone know in which files they are
+        if stored.report is None and not places.get(image.key):
+            continue  # some formats make a file with its first frame
         for name in image.all_files:
-            file = stored.path.parent / name
-            if not file.exists():
+            if not (folder / name).exists():
                 result.files_missing.append(name)
-            elif damage := fmt.damage(file, image):
+            elif damage := _damage(fmt, folder / name, image):
                 result.files_damaged[name] = damage
+        # what is smaller in z is complete at the end only
+        is_made = stored.report is not None or stored.header.get("z_factor", 1) == 1
+        if is_made and image.file not in (*result.files_missing, *result.files_damaged):
+            _check_levels(fmt, folder, image, places.get(image.key, []), result)
+    for name, entry in stored.header.get(SEALS, {}).items():
+        if name in result.files_missing or name in result.files_damaged:
+            continue
+        try:
+            damage = FileSeal.of_entry(entry).damage(folder / name)
+        except FileNotFoundError:
+            if not any(name.startswith(f"{missing}/") for missing in result.files_missing):
+                result.files_missing.append(name)
+            continue
+        except OSError as error:
+            damage = str(error)
+        if damage:
+            result.files_damaged[name] = damage
+
+
+def _damage(fmt: Format, file: Path, image: ImageLayout) -> str:
+    try:
+        return fmt.damage(file, image)
+    except Exception as error:  # whatever a damaged file makes its reader do
+        return f"it could not be read ({type(error).__name__}: {error})"
+
+
+def _check_levels(
+    fmt: Format,
+    folder: Path,
+    image: ImageLayout,
+    places: Sequence[tuple[int, ...]],
+    result: VerifyResult,
+) -> None:
+    try:
+        damage = fmt.damaged_level(folder / image.file, image, places)
+    except Exception as error:  # whatever a damaged file makes its reader do
+        damage = f"a smaller level could not be read ({type(error).__name__}: {error})"
+    if damage:
+        result.files_damaged[image.file] = damage
 
 
 def _check_frame(
@@ -128,17 +264,18 @@ def _check_frame(
 
 
 def _shown(
-    stored: StoredRecording, progress: bool, stack: ExitStack
+    stored: StoredRecording, record: _Record, progress: bool, stack: ExitStack
 ) -> Iterable[tuple[str, dict[str, Any]]]:
+    frames = stored.frames(record.altered)
     if not progress:
-        return stored.frames()
+        return frames
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     bar = stack.enter_context(Progress(*columns, TextColumn("frames"), transient=True))
     total = None if stored.report is None else stored.report.frames_written
     task = bar.add_task(stored.path.name, total=total)
-    return _advancing(stored.frames(), bar, task)
+    return _advancing(frames, bar, task)
 
 
 def _advancing(

@@ -42,6 +42,8 @@ class VerifyResult:
         Whether the recording itself says that every planned frame was written.
     interrupted : bool
         Whether it has no end: it was killed, or is still being written.
+    live : bool
+        Whether it is still being written.
     frames_checked : int
         Frames on record, each read back.
     bytes_read : int
@@ -72,6 +74,7 @@ class VerifyResult:
     files_missing: list[str] = field(default_factory=list)
     files_damaged: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    live: bool = False
 
     @property
     def intact(self) -> bool:
@@ -106,7 +109,8 @@ class VerifyResult:
     @property
     def _state(self) -> str:
         if self.interrupted:
-            return "the recording was interrupted, or still runs: `recover` completes it"
+            how = "still being written" if self.live else "interrupted: `recover` completes it"
+            return f"intact, {how}" if self.intact else how
         return "the recording is complete" if self.complete else "the recording is not complete"
 
 

@@ -37,7 +37,8 @@ def verify_all(
 ) -> Summary:
     """Read every frame of many recordings back, and compare it with its checksum.
 
-    One that is not intact, or not complete, has failed. Nothing is written anywhere, unless a
+    One that is not intact, or not complete, has failed; one that was interrupted, and is intact as
+    far as it came, has not. Nothing is written anywhere, unless a
     folder for the results is named: then every recording gets ``<name>_verify.json`` there, and
     is skipped the next time, as long as its files have the size and the time they had. (What was
     found faulty is told of again.) For the record beside each result the files are read a second
@@ -114,13 +115,15 @@ class Verification:
 
 
 def _status(result: VerifyResult) -> tuple[Status, str]:
+    if result.interrupted and result.intact:
+        return "interrupted", str(result)
     return "done" if result.ok else "failed", str(result)
 
 
 def _written(result: VerifyResult, path: Path) -> str:
     told = {"ok": result.ok, "intact": result.intact, **asdict(result)}
     path.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    if not result.ok:
+    if not (result.ok or (result.interrupted and result.intact)):
         raise FaultsFoundError(str(result))
     return str(result)
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
-from pydantic import TypeAdapter, ValidationError
 
 from mda_writers.dataset.sidecar_index import SidecarIndex
 from mda_writers.dataset.sources import Contents
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.model.layout import Layout
 from mda_writers.recording.runs import slots_of
-from mda_writers.sinks.seal import is_intact
+from mda_writers.recording.stored import read_recording
 from mda_writers.sinks.sidecar import recording_path, sidecar_path
 
 if TYPE_CHECKING:
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
 
     from mda_writers.dataset.sources import Frame
     from mda_writers.model.layout import ImageLayout
-
-_LAYOUT = TypeAdapter(Layout)
 
 
 class FinishedBook:
@@ -42,18 +37,18 @@ class FinishedBook:
 
     def __init__(self, path: Path) -> None:
         self._path = recording_path(path)
-        content = _load(self._path)
+        content, layout, report = read_recording(path)
         self._runs: dict[str, Any] = content["runs"]
         self._slots: dict[str, np.ndarray] = {}
         self._sidecar = SidecarIndex(sidecar_path(path))
         self.header = content
         self.format = str(content["format"])
         self.contents = Contents(
-            layout=content["layout"],
+            layout=layout,
             summary_metadata=content.get("summary_metadata") or {},
             sequence=content.get("sequence"),
             report=content["report"],
-            complete=bool(content["report"]["complete"]),
+            complete=report.complete,
         )
 
     def slots(self, key: str) -> np.ndarray:
@@ -83,24 +78,6 @@ class FinishedBook:
     def is_live(self) -> bool:
         """Tell that it has ended."""
         return False
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_bytes()
-        content = orjson.loads(text)
-        layout = _LAYOUT.validate_python(content["layout"])
-        counted = sum(count for runs in content["runs"].values() for _, _, count in runs)
-        written = content["report"]["frames_written"]
-        complete = content["report"]["complete"]
-        name = content["format"]
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        raise _corrupt(path, str(error).splitlines()[0]) from error
-    if not is_intact(text):
-        raise _corrupt(path, "its seal is broken")
-    if counted != written or not isinstance(complete, bool) or not isinstance(name, str):
-        raise _corrupt(path, f"it lists {counted} frames and reports {written}")
-    return {**content, "layout": layout}
 
 
 def _corrupt(path: Path, what: str) -> CorruptRecordingError:

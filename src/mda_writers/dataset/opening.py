@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Any
 from mda_writers.dataset.dataset import Dataset
 from mda_writers.dataset.recording_source import RecordingSource
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.model.names import split_suffix
-from mda_writers.recording.stored import StoredRecording
+from mda_writers.recording.stored import StoredRecording, recording_of, recordings_in
 from mda_writers.sinks.journal import JOURNAL_SUFFIX
-from mda_writers.sinks.sidecar import (
-    RECORDING_SUFFIX,
-    SIDECAR_SUFFIX,
-    journal_path,
-    recording_path,
-)
+from mda_writers.sinks.sidecar import RECORDING_SUFFIX, SIDECAR_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +67,7 @@ def _of_store(address: str, storage_options: Mapping[str, Any] | None) -> FrameS
     from mda_writers.dataset.foreign_zarr import ForeignZarr
 
     beside = Path.cwd() / address.rstrip("/").rpartition("/")[2]
-    if _is_recording(beside) and _address_of(beside) == address.rstrip("/"):
+    if recording_of(beside) == beside and _address_of(beside) == address.rstrip("/"):
         return RecordingSource(beside, storage_options)
     return ForeignZarr(address, storage_options)
 
@@ -102,51 +96,20 @@ def _foreign(path: Path) -> FrameSource:
 
 
 def find_recording(path: Path) -> Path | None:
-    """Return the main path of the recording of ours that `path` belongs to; None if of none."""
-    for suffix in _OURS:
-        if path.name.endswith(suffix) and path.name != suffix:
-            path = path.with_name(path.name.removesuffix(suffix))
-    if _is_recording(path):
-        return path
-    if path.is_dir():
-        inside = recordings_in(path)
-        if len(inside) > 1:
-            raise CorruptRecordingError(
-                f"{path}: {len(inside)} recordings; open one of them: "
-                f"{', '.join(each.name for each in inside[:20])}."
-            )
-        return inside[0] if inside else None
-    return next((each for each in _siblings(path) if path.name in _files_of(each)), None)
+    """Return the main path of the recording of ours that `path` belongs to; None if of none.
 
-
-def recordings_in(folder: Path) -> list[Path]:
-    """Return the main paths of the recordings in a folder."""
-    if not folder.is_dir():
-        return []
-    found = {
-        file.with_name(file.name.removesuffix(suffix))
-        for suffix in (RECORDING_SUFFIX, JOURNAL_SUFFIX)
-        for file in folder.glob(f"*{suffix}")
-    }
-    return sorted(found)
-
-
-def _is_recording(path: Path) -> bool:
-    return recording_path(path).exists() or journal_path(path).exists()
-
-
-def _siblings(path: Path) -> list[Path]:
-    """Return the recordings that a file may be one position of: ``exp.ome.tiff`` of ``exp_1…``."""
-    return [
-        each
-        for each in recordings_in(path.parent)
-        if path.name.startswith(f"{split_suffix(each.name)[0]}_")
-    ]
-
-
-def _files_of(recording: Path) -> set[str]:
-    images = StoredRecording.find(recording).images.values()
-    return {file for image in images for file in image.all_files}
+    A folder that holds one recording stands for it.
+    """
+    found = recording_of(path)
+    if found is not None or not path.is_dir():
+        return found
+    inside = recordings_in(path)
+    if len(inside) > 1:
+        raise CorruptRecordingError(
+            f"{path}: {len(inside)} recordings; open one of them: "
+            f"{', '.join(each.name for each in inside[:20])}."
+        )
+    return inside[0] if inside else None
 
 
 def _folder(path: Path) -> FrameSource:

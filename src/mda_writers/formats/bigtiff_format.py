@@ -11,7 +11,11 @@ import numpy as np
 import tifffile
 
 from mda_writers.formats.bigtiff import BigTiffArray
-from mda_writers.formats.compressed_tiff import CompressedTiffArray, is_compressed
+from mda_writers.formats.compressed_tiff import (
+    CompressedTiffArray,
+    compressed_pixels,
+    is_compressed,
+)
 from mda_writers.formats.format import Format
 from mda_writers.formats.ome_xml import OmeXml
 from mda_writers.formats.tiff_ending import describe, end_laid_out, file_order, final_sizes
@@ -67,7 +71,12 @@ class BigTiffFormat(Format):
         planes_laid_out: Mapping[str, int],
     ) -> None:
         """Bring every file into its final form; arrays of a user's own are left alone."""
-        compressed = {i.key for i in layout.images if is_compressed(folder / i.file)}
+        # the journal says it, not the file: that may be damaged
+        compressed = {
+            key
+            for key, some in planes.items()
+            if planes_laid_out.get(key) and some[0].offset_bytes is None
+        }
         ends = [
             file_order(image, planes[image.key], image.growing or image.key in compressed)
             for image in layout.images
@@ -78,14 +87,26 @@ class BigTiffFormat(Format):
             path, laid_out = folder / image.file, planes_laid_out.get(image.key, 0)
             if not laid_out:
                 continue
-            xml = None
-            if self._xml is not None:
-                xml = self._xml.for_image(layout, image.key, found, unordered)
-            if image.key not in compressed:
-                count = image.planes if in_order else len(found)
-                end_laid_out(path, image, layout, xml, count, laid_out)
-            elif xml is not None:
-                describe(path, xml)
+            with self.unfinished(image.file):
+                xml = None
+                if self._xml is not None:
+                    xml = self._xml.for_image(layout, image.key, found, unordered)
+                if image.key not in compressed:
+                    count = image.planes if in_order else len(found)
+                    end_laid_out(path, image, layout, xml, count, laid_out)
+                elif xml is not None:
+                    describe(path, xml)
+
+    def described_files(
+        self, folder: Path, image: ImageLayout, planes_laid_out: int, ends: Mapping[str, int]
+    ) -> Iterator[tuple[str, Sequence[int]]]:
+        """Return the image's file; planes that are compressed lie between its directories."""
+        if not planes_laid_out:
+            return
+        if image.file in ends:
+            yield image.file, (DATA_OFFSET, ends[image.file])
+        else:
+            yield image.file, compressed_pixels(folder / image.file)
 
     def discard(self, path: Path) -> None:
         """Remove a file that no frame came for."""

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.image_array import ImageArray
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
     from mda_writers.formats.image_array import Place
     from mda_writers.model.layout import ImageLayout
@@ -47,6 +49,53 @@ def is_compressed(path: Path) -> bool:
             return tif.pages.first.compression != 1
     except (OSError, tifffile.TiffFileError):
         return False
+
+
+def compressed_pixels(path: Path) -> list[int]:
+    """Return where in a BigTIFF pixels begin and end, begin and end, …, in ascending order.
+
+    tifffile would make an object of every tag of 100 000 pages.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If its directories are cut or altered.
+    """
+    bounds: list[int] = []
+    with path.open("rb") as stream:
+        stream.seek(8)
+        following = _number(stream)
+        while following:
+            if bounds and following < bounds[-1]:
+                raise CorruptRecordingError(f"{path}: its directories are altered.")
+            stream.seek(following)
+            table = np.frombuffer(stream.read(20 * _number(stream)), _ENTRY)
+            following = _number(stream)
+            begins, sizes = (_values(stream, table[table["tag"] == tag]) for tag in _STRIPS)
+            # the strips of a plane lie side by side
+            bounds += (int(begins.min()), int((begins + sizes).max()))
+    return bounds
+
+
+_ENTRY = np.dtype([("tag", "<u2"), ("type", "<u2"), ("count", "<u8"), ("value", "<u8")])
+_STRIPS = (273, 279)
+"""Tags that say where strips begin, and how long they are."""
+
+_TYPES = {3: "<u2", 4: "<u4", 16: "<u8"}
+
+
+def _number(stream: BinaryIO) -> int:
+    return int.from_bytes(stream.read(8), "little")
+
+
+def _values(stream: BinaryIO, entry: np.ndarray) -> np.ndarray:
+    """Return the numbers of a tag: in its entry if they fit, else where that says."""
+    dtype, count = np.dtype(_TYPES[int(entry["type"][0])]), int(entry["count"][0])
+    content = entry["value"].tobytes()
+    if count * dtype.itemsize > len(content):
+        stream.seek(int(entry["value"][0]))
+        content = stream.read(count * dtype.itemsize)
+    return np.frombuffer(content, dtype, count).astype(np.int64)
 
 
 class CompressedTiffArray(ImageArray):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mda_writers.storage.write_pool import WritePool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -36,6 +38,11 @@ class Format:
     shrinks: bool = False
     new_pool: type[Any] = WritePool
 
+    @cached_property
+    def failures(self) -> dict[str, Exception]:
+        """Files that could not be brought into their final form, and why."""
+        return {}
+
     def new_array(self, path: Path, image: ImageLayout, layout: Layout, pool: Any) -> Any:
         """Begin the file of one image of the recording `layout`; return what takes its frames.
 
@@ -62,11 +69,42 @@ class Format:
         planes: Mapping[str, Sequence[PlaneInfo]],
         planes_laid_out: Mapping[str, int],
     ) -> dict[str, Any] | None:
-        """Bring the files of all images into their final form.
+        """Bring the files of all images into their final form, each inside of `unfinished`.
 
         What it returns is kept in the recording's report file.
         """
         raise NotImplementedError
+
+    @contextmanager
+    def unfinished(self, file: str) -> Iterator[None]:
+        """Keep what goes wrong with one file from the others; `finish_files` raises it then."""
+        try:
+            yield
+        except Exception as error:
+            self.failures[file] = error
+
+    def described_files(
+        self, folder: Path, image: ImageLayout, planes_laid_out: int, ends: Mapping[str, int]
+    ) -> Iterable[tuple[str, Sequence[int]]]:
+        """Return the files of a finished image that say more than pixels: they get a seal.
+
+        Parameters
+        ----------
+        folder : Path
+            The recording's.
+        image : ImageLayout
+            The image.
+        planes_laid_out : int
+            0 where an array of a user's own made the file.
+        ends : mapping
+            File → where its last frame ends, where frames lie at an offset.
+
+        Returns
+        -------
+        iterable of (str, sequence of int)
+            Each file, relative to the folder, and where in it pixels begin and end.
+        """
+        return ()
 
     def discard(self, path: Path) -> None:
         """Remove the file or folder of an image without frames."""
@@ -75,6 +113,15 @@ class Format:
     def damage(self, path: Path, image: ImageLayout) -> str:
         """Return what keeps readers from the frames of an image; nothing if all is well."""
         raise NotImplementedError
+
+    def damaged_level(
+        self, path: Path, image: ImageLayout, places: Sequence[tuple[int, ...]]
+    ) -> str:
+        """Return which smaller level differs from what it was made of; nothing if none does.
+
+        May raise whatever a damaged file makes its reader raise.
+        """
+        return ""
 
     def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
         """Return the pixels of the frame that has the additions `ours` in its metadata."""

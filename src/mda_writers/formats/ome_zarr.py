@@ -34,12 +34,12 @@ from mda_writers.formats.zarr_final import damage, finish_levels, levels_of
 from mda_writers.formats.zarr_frames import open_level, read_frame
 from mda_writers.formats.zarr_image import ZarrImage
 from mda_writers.formats.zarr_options import ZarrOptions
-from mda_writers.formats.zarr_smaller import complete_levels
+from mda_writers.formats.zarr_smaller import complete_levels, level_unlike_above
 from mda_writers.formats.zarr_store import is_group, sync_metadata, write_file, write_group
 from mda_writers.formats.zarr_stored import stored_level
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mda_writers.formats.zarr_stored import StoredLevel
@@ -108,21 +108,47 @@ class OmeZarrFormat(Format):
         ours = [image for image in layout.images if planes_laid_out.get(image.key)]
         windows: dict[str, Window] = {}
         for image in ours:
-            group = folder / image.file
-            taken = TakenPlanes.of(image, [plane.place for plane in planes[image.key]])
-            levels = self._levels_of(group)
-            steps = z_steps(image.sizes.get("z", 1), self._options.z_factor, len(levels))
-            if self._options.z_factor > 1 and "z" in image.sizes:
-                complete_levels([group / name for name in levels], image, taken, self._options)
-            self._finish_levels(group, image, taken)
-            smallest = taken.at_level(len(levels) - 1, self._options.z_factor)
-            stored = stored_level(group / levels[-1], image.dtype, self._options)
-            windows = _windows(stored, image, smallest) | windows
-            attributes = image_attributes(layout, image, steps, self._version, windows)
-            write_group(group, attributes, self._zarr)
-            sync_metadata(group, self._zarr)
+            with self.unfinished(image.file):
+                taken = TakenPlanes.of(image, [plane.place for plane in planes[image.key]])
+                windows = self._finish_image(folder / image.file, layout, image, taken, windows)
         self._describe_folders(folder, layout)
         self._describe_series(folder, layout)
+
+    def _finish_image(
+        self,
+        group: Any,
+        layout: Layout,
+        image: ImageLayout,
+        taken: TakenPlanes,
+        windows: dict[str, Window],
+    ) -> dict[str, Window]:
+        """Bring an image into its final form; return what to show of each channel so far."""
+        levels = self._levels_of(group)
+        steps = z_steps(image.sizes.get("z", 1), self._options.z_factor, len(levels))
+        if self._options.z_factor > 1 and "z" in image.sizes:
+            complete_levels([group / name for name in levels], image, taken, self._options)
+        self._finish_levels(group, image, taken)
+        smallest = taken.at_level(len(levels) - 1, self._options.z_factor)
+        stored = stored_level(group / levels[-1], image.dtype, self._options)
+        windows = _windows(stored, image, smallest) | windows
+        attributes = image_attributes(layout, image, steps, self._version, windows)
+        write_group(group, attributes, self._zarr)
+        sync_metadata(group, self._zarr)
+        return windows
+
+    def described_files(
+        self, folder: Path, image: ImageLayout, planes_laid_out: int, ends: Mapping[str, int]
+    ) -> Iterator[tuple[str, Sequence[int]]]:
+        """Return all that describes the image, its levels, and the folders that it lies in."""
+        if not planes_laid_out:
+            return
+        parts = image.file.split("/")
+        above = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+        levels = [f"{image.file}/{name}" for name in self._levels_of(folder / image.file)]
+        for place in (*above, f"{parts[0]}/OME", *levels):
+            for name in _DESCRIPTIONS:
+                if (folder / place / name).is_file():
+                    yield f"{place}/{name}", ()
 
     def discard(self, path: Path) -> None:
         """Remove an image that no frame came for, and folders that held nothing but it."""
@@ -135,6 +161,14 @@ class OmeZarrFormat(Format):
     def damage(self, path: Path, image: ImageLayout) -> str:
         """Return what keeps readers from the frames of an image; nothing if all is well."""
         return damage(path, image)
+
+    def damaged_level(
+        self, path: Path, image: ImageLayout, places: Sequence[tuple[int, ...]]
+    ) -> str:
+        """Return which smaller level is not the mean of the one above; nothing if all are."""
+        taken = TakenPlanes.of(image, places)
+        levels = [path / name for name in self._levels_of(path)]
+        return level_unlike_above(levels, image, taken, self._options)
 
     def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
         """Return the pixels of one frame, found the way any reader of Zarr finds them."""
@@ -185,6 +219,9 @@ class OmeZarrFormat(Format):
             write_group(root / row, {}, self._zarr)
             write_group(root / well, well_attributes(names, self._version), self._zarr)
         write_group(root, plate_attributes(plate, fields, self._version), self._zarr)
+
+
+_DESCRIPTIONS = ("zarr.json", ".zarray", ".zattrs", ".zgroup", "METADATA.ome.xml")
 
 
 def _images_in(group: Path) -> bool:

@@ -19,7 +19,7 @@ from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout
 from mda_writers.model.file_names import file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mda_writers.formats.image_array import Place
@@ -99,7 +99,17 @@ class TiffSeriesFormat(Format):
                 stack, z = split(image, plane.place)
                 last[stack] = max(last[stack], z + 1)
             for (c, t), count in last.items():
-                self._finish_stack(folder / image.file, image, layout, (c, t), count)
+                path = self.path_of(folder / image.file, image, c, t)
+                with self.unfinished(f"{image.file}/{path.name}"):
+                    self._finish_stack(folder / image.file, image, layout, (c, t), count)
+
+    def described_files(
+        self, folder: Path, image: ImageLayout, planes_laid_out: int, ends: Mapping[str, int]
+    ) -> Iterator[tuple[str, Sequence[int]]]:
+        """Return the image's stacks."""
+        for name, end in ends.items():
+            if name.rpartition("/")[0] == image.file:
+                yield name, (DATA_OFFSET, end)
 
     def discard(self, path: Path) -> None:
         """Remove the folder of an image without frames, if there is one."""

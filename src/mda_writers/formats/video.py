@@ -20,7 +20,7 @@ from mda_writers.formats.video_read import VideoReader
 from mda_writers.model.names import safe_name, with_stem_suffix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mda_writers.formats.image_array import Place
@@ -202,8 +202,15 @@ class VideoFormat(Format):
                 if plane.file:  # arrays of a user's own are left alone
                     numbers[plane.file].append(plane.ifd)
             for file, its_own in numbers.items():
-                videos.append({"key": image.key, **finish_video(folder / file, its_own)})
+                with self.unfinished(file):
+                    videos.append({"key": image.key, **finish_video(folder / file, its_own)})
         return {"videos": videos}
+
+    def described_files(
+        self, folder: Path, image: ImageLayout, planes_laid_out: int, ends: Mapping[str, int]
+    ) -> Iterator[tuple[str, Sequence[int]]]:
+        """Return the image's videos, as a whole: a lossy one has no checksums of its pixels."""
+        return ((file, ()) for file in image.files)
 
     def discard(self, path: Path) -> None:
         """Nothing to remove: a video begins with its first frame."""

@@ -13,11 +13,11 @@ import numpy as np
 import orjson
 
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.formats.zarr_shards import read_index, seal
+from mda_writers.formats.zarr_shards import MISSING, read_index, seal
 from mda_writers.formats.zarr_store import read_shape, sync_metadata, write_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from mda_writers.formats.taken_planes import TakenPlanes
@@ -66,15 +66,45 @@ def damage(group: Path, image: ImageLayout) -> str:
         array = zarr.open_array(group / "0", mode="r")
         if array.shape[-2:] != tuple(image.frame_shape[:2]) or array.dtype != image.dtype:
             return f"its array is {array.shape} {array.dtype}, not as it was written"
-        if array.shards is not None:
-            chunks = _chunks_a_shard(group / "0")
-            for path, _ in shards_in(group / "0"):
-                read_index(path, chunks)
+        for name in levels_of(group):
+            array = zarr.open_array(group / name, mode="r")
+            is_blosc = "blosc" in str(array.compressors).lower()
+            if array.shards is not None:
+                chunks = _chunks_a_shard(group / name)
+                for path, _ in shards_in(group / name):
+                    index = read_index(path, chunks)
+                    if is_blosc:
+                        _check_lengths(path, index[index[:, 0] != MISSING].tolist())
+            elif is_blosc:
+                for path in _chunk_files(group / name):
+                    _check_lengths(path, [(0, path.stat().st_size)])
     except CorruptRecordingError as error:
         return str(error)
     except Exception as error:  # whatever altered metadata make zarr do
         return f"no readable Zarr array ({type(error).__name__}: {error})"
     return ""
+
+
+def _chunk_files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.name.isdigit() and path.is_file())
+
+
+def _check_lengths(path: Path, chunks: Iterable[Sequence[int]]) -> None:
+    """Check that chunks of blosc say how long they are: not every reader looks at that.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If one says something else.
+    """
+    with path.open("rb") as stream:
+        for offset, nbytes in chunks:
+            stream.seek(offset + 12)
+            told = int.from_bytes(stream.read(4), "little")
+            if told != nbytes:
+                raise CorruptRecordingError(
+                    f"{path}: the chunk at byte {offset} has {nbytes} bytes and says {told}"
+                )
 
 
 def _finish_shards(folder: Path, planes: np.ndarray) -> None:

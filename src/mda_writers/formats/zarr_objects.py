@@ -22,7 +22,7 @@ from mda_writers.formats.zarr_store import is_array, read_shape, write_shape
 from mda_writers.storage.object_path import ObjectPath
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mda_writers.formats.taken_planes import TakenPlanes
@@ -110,6 +110,12 @@ class OmeZarrObjects(OmeZarrFormat):
         root = ObjectPath.of_url(header["url"], header.get("storage_options", {}))
         return cls(ZarrOptions.of_header(header), root, header["path"])
 
+    def described_files(
+        self, folder: Path, image: ImageLayout, planes_laid_out: int, ends: Mapping[str, int]
+    ) -> Iterator[tuple[str, Sequence[int]]]:
+        """Return nothing: seals are of files on this machine."""
+        return iter(())
+
     def discard(self, path: Path) -> None:
         """Remove the objects of an image that no frame came for."""
         below = path.parts[::-1].index(self._name)
@@ -122,6 +128,12 @@ class OmeZarrObjects(OmeZarrFormat):
             open_level(self._group(image))
         except Exception as error:  # whatever a store may answer
             return f"no readable Zarr array ({type(error).__name__}: {error})"
+        return ""
+
+    def damaged_level(
+        self, path: Path, image: ImageLayout, places: Sequence[tuple[int, ...]]
+    ) -> str:
+        """Return nothing: all objects would have to be fetched twice."""
         return ""
 
     def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mda_writers.formats.pyramid import halve
 from mda_writers.formats.voxel_mean import mean_of, sums_of
 from mda_writers.formats.zarr_stored import stored_level
 
@@ -68,6 +69,37 @@ def complete_levels(
         there = slabs
 
 
+def level_unlike_above(
+    folders: Sequence[Path], image: ImageLayout, taken: TakenPlanes, options: ZarrOptions
+) -> str:
+    """Return which plane of a smaller level is not the mean of those above it; "" if all are.
+
+    Parameters
+    ----------
+    folders, image, taken, options
+        As for `complete_levels`.
+    """
+    levels = [stored_level(folder, image.dtype, options) for folder in folders]
+    there: list[Place] = [tuple(place) for place in taken.places.tolist()]
+    in_z = options.z_factor > 1 and "z" in image.sizes
+    for number, (above, level) in enumerate(pairwise(levels), 1):
+        slabs = _slabs(there, options.z_factor) if in_z else {place: [place] for place in there}
+        mean = _Mean(above, slabs, options.z_factor) if in_z else _Half(above)
+        for slab in slabs:
+            found, expected = level.read(slab), mean(slab)
+            # sums of floats depend on the order in which planes came
+            exact = not in_z or found.dtype.kind not in "fc"
+            same = _is_same(found, expected) if exact else np.allclose(found, expected)
+            if not same:
+                return f"plane {slab} of level {number} is not the mean of those above"
+        there = list(slabs)
+    return ""
+
+
+def _is_same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
 def _planned(slab: Place, image: ImageLayout, above: StoredLevel, z_factor: int) -> int:
     """Return how many planes a slab had to have to be written while frames came."""
     if image.growing:
@@ -91,6 +123,16 @@ class _Mean:
         for place in planes[1:]:
             total += sums_of(self._above.read(place), self._z_factor)
         return mean_of(total, len(planes), self._z_factor, np.dtype(self._above.grid.dtype))
+
+
+class _Half:
+    """Makes planes from the same of the level above."""
+
+    def __init__(self, above: StoredLevel) -> None:
+        self._above = above
+
+    def __call__(self, place: Place) -> np.ndarray:
+        return halve(self._above.read(place))
 
 
 def _slabs(places: Iterable[Place], z_factor: int) -> dict[Place, list[Place]]:

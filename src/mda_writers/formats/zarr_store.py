@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_indented_json
 from mda_writers.storage.object_path import ObjectPath
 
@@ -83,9 +84,19 @@ def write_array(
 
 
 def read_array(folder: Path | ObjectPath, version: int) -> dict[str, Any]:
-    """Return what an array says about itself."""
-    metadata: dict[str, Any] = orjson.loads((folder / _ARRAY_FILE[version]).read_bytes())
-    return metadata
+    """Return what an array says about itself.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If it is cut or altered.
+    """
+    path = folder / _ARRAY_FILE[version]
+    try:
+        metadata = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise CorruptRecordingError(f"{path}: cut or altered ({error}).") from error
+    return dict(metadata)
 
 
 def read_shape(folder: Path | ObjectPath, version: int) -> tuple[int, ...]:

@@ -19,8 +19,8 @@ would be 20 MB and seconds. Beyond, they are in the sidecar only, which has them
 class PlaneInfo:
     """What is known about one plane; None where it is not.
 
-    `place` is its index in the order of the image's sizes, `ifd` its number in its file, and
-    `file` that file's name, where the format says it.
+    `place` is its index in the order of the image's sizes, `ifd` its number in its file, `file`
+    that file's name, and `offset_bytes` where in it the pixels begin, where the format says so.
     Times are in seconds, positions in µm.
     """
 
@@ -30,6 +30,7 @@ class PlaneInfo:
     exposure_s: float | None = None
     position_um: tuple[float | None, float | None, float | None] = (None, None, None)
     file: str = ""
+    offset_bytes: int | None = None
 
     @classmethod
     def from_frame(cls, frame: Mapping[str, Any]) -> PlaneInfo:
@@ -49,6 +50,7 @@ class PlaneInfo:
                 _divided(actual.get(axis, event.get(f"{axis}_pos")), 1) for axis in "xyz"
             ),
             file=ours.get("file", ""),
+            offset_bytes=ours.get("offset_bytes"),
         )
 
 

@@ -9,14 +9,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 
 from mda_writers.errors import MissingFramesError
 from mda_writers.model.encode import to_json
 from mda_writers.model.plan import takes_frame
 from mda_writers.model.report import MISSING_LISTED, RecordingReport
 from mda_writers.model.run_image import readable
-from mda_writers.sinks.seal import sealed
+from mda_writers.sinks.seal import SEALS, FileSeal, sealed
 from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
 from mda_writers.storage.atomic import replace_bytes
 
@@ -196,22 +195,21 @@ def write_report(
     path: Path, report: RecordingReport, finished: Finished, extra_metadata: Mapping[str, Any]
 ) -> None:
     """Keep the report, the layout and the header beside the recording, for those who read it."""
+    sidecar = sidecar_path(path)
+    seals = {name: seal.entry for name, seal in finished.seals.items()}
+    if sidecar.exists():
+        seals[sidecar.name] = FileSeal.of(sidecar).entry
     content = {
         **finished.header,
         "layout": finished.layout,
         "runs": finished.runs,
         "report": report,
         "load": finished.load,
+        SEALS: seals,
     }
     if extra_metadata:
         content["extra_metadata"] = dict(extra_metadata)
     replace_bytes(recording_path(path), sealed(to_json(content)) + b"\n")
-
-
-def read_recording(path: Path) -> dict[str, Any]:
-    """Return what `write_report` wrote for the recording at `path`."""
-    content: dict[str, Any] = orjson.loads(recording_path(path).read_bytes())
-    return content
 
 
 def _without_frame(

@@ -6,13 +6,15 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.layout import ImageLayout, Layout
+from mda_writers.model.names import split_suffix
 from mda_writers.model.report import RecordingReport
-from mda_writers.recording.reporting import read_recording
 from mda_writers.sinks.journal import JOURNAL_SUFFIX, Journal
+from mda_writers.sinks.seal import SEALS, is_intact, is_sealed
 from mda_writers.sinks.sidecar import (
     RECORDING_SUFFIX,
     SIDECAR_SUFFIX,
@@ -65,21 +67,66 @@ class StoredRecording:
         if not recording_path(main).exists():
             journal = Journal.read(journal_path(main))
             return cls(main, journal.header, _with_videos(journal), None)
-        try:
-            header = read_recording(main)
-            layout = _LAYOUT.validate_python(header["layout"])
-            report = _REPORT.validate_python(header["report"])
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
-            raise CorruptRecordingError(
-                f"{recording_path(main)}: cut or altered ({error})."
-            ) from error
+        header, layout, report = read_recording(main)
         return cls(main, header, {image.key: image for image in layout.images}, report)
 
-    def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Return the key and the metadata of every frame on record."""
+    def frames(
+        self, altered: list[int] | None = None, *, trusting: bool = False
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return the key and the metadata of every frame on record.
+
+        Parameters
+        ----------
+        altered : list of int, optional
+            Takes the numbers of altered lines, which are left out. Without it they are an error,
+            but those of a journal, which `recover` leaves out, too.
+        trusting : bool
+            Whether altered lines of a sidecar are returned all the same.
+
+        Raises
+        ------
+        CorruptRecordingError
+            If the sidecar is cut or altered.
+        """
         if sidecar_path(self.path).exists():
-            return read_sidecar(sidecar_path(self.path))
-        return Journal.read(journal_path(self.path)).frames()
+            return read_sidecar(sidecar_path(self.path), altered, trusting=trusting)
+        if self.report is not None:
+            raise CorruptRecordingError(
+                f"{sidecar_path(self.path)}: missing. The pixels can be read without it, the "
+                "frames' metadata cannot."
+            )
+        journal = Journal.read(journal_path(self.path))
+        if altered is not None:
+            altered += journal.altered
+        return journal.frames()
+
+
+def read_recording(main: Path) -> tuple[dict[str, Any], Layout, RecordingReport]:
+    """Return what `write_report` wrote for a recording, as JSON, and what it says of both.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing.
+    CorruptRecordingError
+        If it is cut or altered.
+    """
+    path = recording_path(main)
+    text = path.read_bytes()
+    try:
+        content = orjson.loads(text)
+        layout = _LAYOUT.validate_python(content["layout"])
+        report = _REPORT.validate_python(content["report"])
+        counted = sum(count for runs in content["runs"].values() for _, _, count in runs)
+        name = content["format"]
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise _corrupt(path, str(error).splitlines()[0]) from error
+    is_whole = is_sealed(text) and text.endswith(b"}\n")
+    if not is_intact(text) or (SEALS in content and not is_whole):
+        raise _corrupt(path, "its seal is broken")
+    if counted != report.frames_written or not isinstance(name, str):
+        raise _corrupt(path, f"it lists {counted} frames and reports {report.frames_written}")
+    return content, layout, report
 
 
 def main_path(path: Path) -> Path:
@@ -96,19 +143,56 @@ def main_path(path: Path) -> Path:
         If no recording knows the file.
     """
     path = path.expanduser().absolute()
+    found = recording_of(path)
+    if found is None:
+        raise FileNotFoundError(
+            f"{path}: no recording of mda-writers. Beside one there is {path.name}{JOURNAL_SUFFIX},"
+            f" or {path.name}{SIDECAR_SUFFIX} with {path.name}{RECORDING_SUFFIX}."
+        )
+    return found
+
+
+def recording_of(path: Path) -> Path | None:
+    """Return the main path of the recording that `path` belongs to; None if it is of none.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If it may be a file of a recording that does not know its files any more.
+    """
+    path = path.expanduser().absolute()
     for suffix in _SUFFIXES:
-        if path.name.endswith(suffix) and path.exists():
-            path = path.with_name(path.name[: -len(suffix)])
+        if path.name.endswith(suffix) and path.name != suffix:
+            path = path.with_name(path.name.removesuffix(suffix))
     for folder in (path, *path.parents):  # an OME-Zarr is a folder full of files
         if _is_recording(folder):
             return folder
-    for other in _recordings_in(path.parent):
-        if path.name in _file_names(other):
-            return other
-    raise FileNotFoundError(
-        f"{path}: no recording of mda-writers. Beside one there is {path.name}{JOURNAL_SUFFIX}, or "
-        f"{path.name}{SIDECAR_SUFFIX} with {path.name}{RECORDING_SUFFIX}."
-    )
+    damaged: CorruptRecordingError | None = None
+    for file in (path, path.parent):  # a series has a folder for the files of each image
+        for other in recordings_in(file.parent):
+            if not file.name.startswith(split_suffix(other.name)[0]):
+                continue
+            try:
+                if file.name in _file_names(other):
+                    return other
+            except CorruptRecordingError as error:
+                damaged = error
+    if damaged is not None and path.exists() and not path.is_dir():
+        raise damaged
+    return None
+
+
+def recordings_in(folder: Path) -> list[Path]:
+    """Return the main paths of the recordings in a folder."""
+    if not folder.is_dir():
+        return []
+    found = {
+        file.with_name(file.name.removesuffix(suffix))
+        for suffix in (RECORDING_SUFFIX, JOURNAL_SUFFIX)
+        for file in folder.glob(f"*{suffix}")
+        if file.name != suffix
+    }
+    return sorted(found)
 
 
 def _with_videos(journal: Journal) -> dict[str, ImageLayout]:
@@ -126,18 +210,16 @@ def _is_recording(path: Path) -> bool:
     return bool(path.name) and (journal_path(path).exists() or recording_path(path).exists())
 
 
-def _recordings_in(folder: Path) -> Iterator[Path]:
-    for suffix in (RECORDING_SUFFIX, JOURNAL_SUFFIX):
-        for file in sorted(folder.glob(f"*{suffix}")):
-            yield file.with_name(file.name[: -len(suffix)])
-
-
 def _file_names(path: Path) -> set[str]:
-    try:
-        images = StoredRecording.find(path).images.values()
-        return {file for image in images for file in image.all_files}
-    except (CorruptRecordingError, OSError):
-        return set()
+    images = StoredRecording.find(path).images.values()
+    return {file.partition("/")[0] for image in images for file in image.all_files}
+
+
+def _corrupt(path: Path, what: str) -> CorruptRecordingError:
+    return CorruptRecordingError(
+        f"{path}: cut or altered ({what}). Copy it again if this is a copy. The pixels can be "
+        "read without it: move it away, and open the image files one by one."
+    )
 
 
 _LAYOUT = TypeAdapter(Layout)

@@ -31,6 +31,9 @@ CHEAP_FRAMES = 20_000
 ROWS = 24
 """Channels of images that have thumbnails: four pictures each, some four megabytes in all."""
 
+LINES_LISTED = 20
+"""Altered lines that are named."""
+
 COMPLETE, INCOMPLETE, INTERRUPTED, RUNNING = "complete", "incomplete", "interrupted", "running"
 
 
@@ -158,8 +161,16 @@ def _gather(path: Path, verify: bool | None, share: int) -> Facts:
 
 
 def _frames(stored: StoredRecording, problems: list[str]) -> FrameColumns:
+    altered: list[int] = []
     try:
-        return read_columns(stored.frames())
+        columns = read_columns(stored.frames(altered, trusting=True))
+        if altered:
+            lines = ", ".join(map(str, altered[:LINES_LISTED]))
+            problems.append(
+                f"{len(altered)} lines about frames are altered since they were written ({lines}): "
+                "what this page says of times and metadata may be wrong."
+            )
+        return columns
     except FileNotFoundError:
         if stored.report is None:
             raise  # it has just ended

@@ -4,11 +4,13 @@ A file of JSON lines. The first is the header, ``{"recording": {…}}``; then, i
 ``{"image": {…}}`` when an image is laid out (the last line of a key counts), and
 ``{"key": …, "frame": {…}}`` when a frame's pixels are in their file, and now and then
 ``{"load": {…}}``. A line that was cut off by a crash is no line. Each line has a seal
-(``sinks/seal.py``).
+(``sinks/seal.py``); one that is altered is taken for true by nobody, and keeps nobody from the
+others. What all frames depend on, the header and the images, is there twice.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_json
 from mda_writers.model.layout import ImageLayout, Layout
 from mda_writers.sinks.load_log import LOAD_START, taken_in
-from mda_writers.sinks.seal import seal_and_close, sealed
+from mda_writers.sinks.seal import is_intact, is_sealed, seal_and_close, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +32,9 @@ JOURNAL_SUFFIX = "_frames.jsonl"
 
 _FRAME_START = b'{"key":'
 _FRAME_MIDDLE = b',"frame":'
+_HEADER_START = b'{"recording":'
+_IMAGE_START = b'{"image":'
+_STARTS = (_FRAME_START, _IMAGE_START, _HEADER_START, LOAD_START)
 
 
 def frame_line(key: bytes, metadata: bytes, additions: bytes) -> bytes:
@@ -81,6 +86,8 @@ class Journal:
         Key → planes that the file has room for, where the format lays out its files.
     load : list of dict
         How full queue and disk were meanwhile.
+    altered : list of int
+        Numbers of the lines that are not as they were written. Nothing else is said of them.
     """
 
     path: Path
@@ -88,6 +95,7 @@ class Journal:
     images: dict[str, ImageLayout] = field(default_factory=dict)
     planes_laid_out: dict[str, int] = field(default_factory=dict)
     load: list[dict[str, Any]] = field(default_factory=list)
+    altered: list[int] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> Journal:
@@ -98,21 +106,16 @@ class Journal:
         CorruptRecordingError
             If there is no whole header.
         """
-        lines = whole_lines(path)
-        try:
-            header = orjson.loads(next(lines))["recording"]
-        except (StopIteration, orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise CorruptRecordingError(
-                f"{path}: not the journal of a recording (its first line is cut or altered). "
-                "The pixels can be read without it, with any TIFF or Zarr reader."
-            ) from error
-        journal = cls(path, header)
-        for line in lines:
-            if line.startswith(b'{"image":'):
-                journal._add_image(line)
-            elif line.startswith(LOAD_START):
-                with suppress(orjson.JSONDecodeError):
-                    taken_in(journal.load, orjson.loads(line)["load"])
+        journal = cls(path, {})
+        for _, line in sound_lines(path, journal.altered):
+            try:
+                journal._take(line)
+            except (orjson.JSONDecodeError, ValidationError, LookupError, TypeError) as error:
+                # a line without a seal, as they were once, may be anything
+                if not journal.header:
+                    raise _no_header(path) from error
+        if not journal.header:
+            raise _no_header(path)
         return journal
 
     @property
@@ -128,26 +131,74 @@ class Journal:
             images=tuple(self.images.values()),
         )
 
-    def frame_lines(self) -> Iterator[bytes]:
-        """Return the whole lines of frames."""
-        return (line for line in whole_lines(self.path) if line.startswith(_FRAME_START))
-
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return the key and the metadata of every frame, in order of arrival."""
-        for line in self.frame_lines():
-            entry = orjson.loads(line)
-            yield entry["key"], entry["frame"]
+        for _, line in sound_lines(self.path):
+            if line.startswith(_FRAME_START):
+                with suppress(orjson.JSONDecodeError):  # of a line without a seal
+                    entry = orjson.loads(line)
+                    yield entry["key"], entry["frame"]
 
-    def _add_image(self, line: bytes) -> None:
-        try:
+    def _take(self, line: bytes) -> None:
+        """Take in what a line says, if it is not about a frame."""
+        if line.startswith(_IMAGE_START):
             entry = orjson.loads(line)
             image = _IMAGE.validate_python(entry["image"])
-        except (orjson.JSONDecodeError, ValidationError, KeyError) as error:
-            raise CorruptRecordingError(
-                f"{self.path}: a line about an image is altered ({error})."
-            ) from error
-        self.images[image.key] = image
-        self.planes_laid_out[image.key] = entry.get("planes", 0)
+            self.images[image.key] = image
+            self.planes_laid_out[image.key] = entry.get("planes", 0)
+        elif line.startswith(LOAD_START):
+            taken_in(self.load, orjson.loads(line)["load"])
+        elif not self.header and not line.startswith(_FRAME_START):
+            self.header = orjson.loads(line)["recording"]
+
+
+def sound_lines(path: Path, altered: list[int] | None = None) -> Iterator[tuple[int, bytes]]:
+    """Return the lines of a journal that are as they were written, and where each begins.
+
+    Parameters
+    ----------
+    path : Path
+        The journal.
+    altered : list of int, optional
+        Takes the numbers of the lines that are not. Two lines that only lost the end of line
+        between them are returned nevertheless. The torn rest of a crash is no line.
+    """
+    offset, without_seals = 0, False
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if number == 1:
+                without_seals = is_intact(line) and not is_sealed(line)
+            if is_sealed(line) or _may_lack_seal(line, without_seals):
+                yield offset, line
+            else:
+                pieces = list(_sound_pieces(line))
+                if altered is not None and (pieces or line.endswith(b"\n")):
+                    altered.append(number)
+                yield from ((offset + begin, piece) for begin, piece in pieces)
+            offset += len(line)
+
+
+def _may_lack_seal(line: bytes, without_seals: bool) -> bool:
+    """Return whether a line is one that was written without a seal: once, none had any."""
+    is_load = line.startswith(LOAD_START) and is_intact(line)
+    return line.endswith(b"}\n") and (without_seals or is_load)
+
+
+def _sound_pieces(line: bytes) -> Iterator[tuple[int, bytes]]:
+    """Return the whole lines in one that is altered: the end of line behind them may be."""
+    begins = [found.start() for found in _ANY_START.finditer(line)]
+    for n, begin in enumerate(begins):
+        for end in (*begins[n + 1 :], len(line)):
+            if is_sealed(line[begin : end - 1]):
+                yield begin, line[begin : end - 1]
+                break
+
+
+def _no_header(path: Path) -> CorruptRecordingError:
+    return CorruptRecordingError(
+        f"{path}: not the journal of a recording (its first line is cut or altered, and so is "
+        "its copy). The pixels can be read without it, with any TIFF or Zarr reader."
+    )
 
 
 def whole_lines(path: Path) -> Iterator[bytes]:
@@ -159,14 +210,15 @@ def whole_lines(path: Path) -> Iterator[bytes]:
 
 
 def header_line(header: dict[str, Any]) -> bytes:
-    """Return the first line of a journal."""
-    return sealed(b'{"recording":' + to_json(header) + b"}") + b"\n"
+    """Return the first line of a journal, twice: without it nothing else has a meaning."""
+    return (sealed(_HEADER_START + to_json(header) + b"}") + b"\n") * 2
 
 
 def image_line(image: ImageLayout, planes: int) -> bytes:
-    """Return the line of an image that was laid out, with room for `planes` planes."""
-    return sealed(b'{"image":' + to_json(image) + b',"planes":%d}' % planes) + b"\n"
+    """Return the line of an image that was laid out, with room for `planes` planes; twice."""
+    return (sealed(_IMAGE_START + to_json(image) + b',"planes":%d}' % planes) + b"\n") * 2
 
 
 _LAYOUT = TypeAdapter(Layout)
 _IMAGE = TypeAdapter(ImageLayout)
+_ANY_START = re.compile(b"|".join(map(re.escape, _STARTS)))

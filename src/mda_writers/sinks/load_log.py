@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from mda_writers.model.encode import to_json
+from mda_writers.sinks.seal import sealed
 from mda_writers.storage.space import free_bytes
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class LoadLog:
         now = perf_counter()
         if now < self._due:
             return
-        self._journal.append(LOAD_START + to_json(self._sample(now)) + b"}\n")
+        self._journal.append(sealed(LOAD_START + to_json(self._sample(now)) + b"}") + b"\n")
         self._kept += 1
         if self._kept == MOST_SAMPLES:
             self._kept = MOST_SAMPLES // 2

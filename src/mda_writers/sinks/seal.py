@@ -1,18 +1,21 @@
-"""A seal on what is written about a recording: an altered byte is told from a true one.
+"""Seals: an altered byte in what is written about a recording is told from a true one.
 
 The pixels of a frame have their checksum; what says where they belong must not be less safe. A
-seal is the last member of a JSON object, ``"seal": "…"``, the xxh3_64 of all that stands before.
+JSON object is sealed by its last member, ``"seal": "…"``, the xxh3_64 of all that stands before;
+a file of another kind, as a TIFF, by a `FileSeal` that is kept in a sealed object.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import xxhash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 _START = b',"seal":"'
 _END = b'"}'
@@ -25,9 +28,78 @@ _FARTHEST = 64
 """Bytes from the end within which a seal begins."""
 
 
+SEALS = "seals"
+"""Where a recording's report file keeps the seals of its other files, by name."""
+
+_READ_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileSeal:
+    """What a file holds besides pixels, which have checksums of their own.
+
+    Attributes
+    ----------
+    xxh3_64 : str
+        Checksum of all bytes that are not pixels.
+    size_bytes : int
+        The file's length.
+    pixels : tuple of int
+        Where pixels begin and end, begin and end, …; ascending.
+    """
+
+    xxh3_64: str
+    size_bytes: int
+    pixels: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, path: Path, pixels: Sequence[int] = ()) -> Self:
+        """Return the seal of a file as it is now."""
+        digest, size = xxhash.xxh3_64(), path.stat().st_size
+        with path.open("rb", buffering=0) as stream:
+            for begin, end in _between(pixels, size):
+                stream.seek(begin)
+                while begin < end and (chunk := stream.read(min(_READ_BYTES, end - begin))):
+                    digest.update(chunk)
+                    begin += len(chunk)
+        return cls(digest.hexdigest(), size, tuple(pixels))
+
+    @classmethod
+    def of_entry(cls, entry: Sequence[Any]) -> Self:
+        """Return the seal that `entry` was made of."""
+        digest, size, pixels = entry
+        return cls(digest, size, tuple(pixels))
+
+    @property
+    def entry(self) -> list[Any]:
+        """The seal as JSON has it."""
+        return [self.xxh3_64, self.size_bytes, list(self.pixels)]
+
+    def damage(self, path: Path) -> str:
+        """Return how a file differs from the one that was sealed; nothing if it does not.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        """
+        size = path.stat().st_size
+        if size != self.size_bytes:
+            return f"it has {size} bytes, and was written with {self.size_bytes}"
+        if self.of(path, self.pixels).xxh3_64 != self.xxh3_64:
+            return "what it says besides the pixels is altered since it was written"
+        return ""
+
+
+def _between(pixels: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    """Return what is not between the begin and the end of pixels."""
+    bounds = (0, *pixels, size)
+    return zip(bounds[::2], bounds[1::2], strict=True)
+
+
 def seal_and_close(body: bytes) -> bytes:
     """Return `body`, a JSON object without its last brace, with its seal and the brace."""
-    return b"".join((body, _START, xxhash.xxh3_64_hexdigest(body).encode(), _END))
+    return b"".join((body, _START, _digest(body), _END))
 
 
 def sealed(json: bytes) -> bytes:
@@ -39,9 +111,29 @@ def is_intact(text: bytes) -> bool:
     """Return whether `text` is as it was sealed; True where it has no seal."""
     start = text.rfind(_START, max(0, len(text) - _FARTHEST))
     if start < 0:
-        return True
-    digest = text[start + len(_START) :][:_DIGEST_BYTES]
-    return digest == xxhash.xxh3_64_hexdigest(text[:start]).encode()
+        return not _lost_its_mark(text)
+    end = start + len(_START) + _DIGEST_BYTES
+    return (
+        text[end - _DIGEST_BYTES : end] == _digest(text[:start])
+        and text.startswith(_END, end)
+        and not text[end + len(_END) :].strip(b"}\n")
+    )
+
+
+def is_sealed(text: bytes) -> bool:
+    """Return whether `text` has a seal, and is as it was sealed."""
+    return text.rfind(_START, max(0, len(text) - _FARTHEST)) >= 0 and is_intact(text)
+
+
+def _lost_its_mark(text: bytes) -> bool:
+    """Return whether the checksum of a seal is there, and the word that introduces it altered."""
+    end = text.rfind(b'"')
+    start = end - _DIGEST_BYTES - len(_START)
+    return start >= 0 and text[end - _DIGEST_BYTES : end] == _digest(text[:start])
+
+
+def _digest(body: bytes) -> bytes:
+    return xxhash.xxh3_64_hexdigest(body).encode()
 
 
 def first_broken(texts: Sequence[bytes], closed: int) -> int | None:

@@ -6,6 +6,7 @@ positions, in a line before the first of them.
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ import orjson
 
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_json
-from mda_writers.sinks.journal import JOURNAL_SUFFIX, split_frame_line
+from mda_writers.sinks.journal import JOURNAL_SUFFIX, sound_lines, split_frame_line
+from mda_writers.sinks.seal import is_intact
 from mda_writers.storage.atomic import replacing
 
 if TYPE_CHECKING:
@@ -50,41 +52,76 @@ def write_sidecar(
     ``extra_metadata.<name>``: tools look for the frames under the position's own.
 
     The lines are copied as they are, position after position: a recording of a million frames
-    needs a list of places in memory, not the frames.
+    needs a list of places in memory, not the frames. Altered lines are not among them.
     """
     places = _places_by_key(journal)
     with journal.open("rb") as source, replacing(sidecar) as target:
         begun = _beginning(extra_metadata or {}, places)
         target.write(begun)
-        for number, (key, offsets) in enumerate(places.items()):
+        for number, (key, spans) in enumerate(places.items()):
             target.write(b",\n" * (number > 0 or len(begun) > 1) + key + b": [\n")
-            for n, offset in enumerate(offsets):
+            for n, (offset, nbytes) in enumerate(zip(spans[::2], spans[1::2], strict=True)):
                 source.seek(offset)
-                target.write(b",\n" * (n > 0) + split_frame_line(source.readline())[1])
+                target.write(b",\n" * (n > 0) + split_frame_line(source.read(nbytes))[1])
             target.write(b"\n]")
         target.write(b"}\n")
 
 
-def read_sidecar(sidecar: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_sidecar(
+    sidecar: Path, altered: list[int] | None = None, *, trusting: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return the key and the metadata of every frame, one frame in memory at a time.
+
+    Parameters
+    ----------
+    sidecar : Path
+        The sidecar.
+    altered : list of int, optional
+        Takes the numbers of the lines that are not as they were written; without it they are an
+        error.
+    trusting : bool
+        Whether the frames of such lines are returned all the same, as far as they can be read.
 
     Raises
     ------
     CorruptRecordingError
         If the file is cut or altered.
     """
-    key, line = None, b""
+    key, heading, inside, line = "", b"", False, b""
     with sidecar.open("rb") as stream:
-        try:
-            for line in stream:
-                if line.endswith(b": [\n"):
-                    key = orjson.loads(line.lstrip(b"{")[: -len(b": [\n")])
-                elif key is not None and line.startswith(b"{"):
-                    yield key, orjson.loads(line.rstrip(b",\n"))
-        except orjson.JSONDecodeError as error:
-            raise CorruptRecordingError(f"{sidecar}: a line is altered ({error}).") from error
-    if not line.endswith(b"}\n" if key is None else b"]}\n"):
+        for number, line in enumerate(stream, 1):
+            if line.endswith(b": [\n"):
+                heading, inside = line.lstrip(b"{")[: -len(b": [\n")], True
+                key = _heading(heading, sidecar)
+            elif line.startswith(b"]"):
+                inside = False
+            elif inside:
+                text = line.rstrip(b",\n")
+                intact = is_intact(b'{"key":' + heading + b',"frame":' + text)
+                frame = _parsed(text) if intact or trusting else None
+                if frame is not None:
+                    yield key, frame
+                if intact and frame is not None:
+                    continue
+                if altered is None:
+                    raise CorruptRecordingError(f"{sidecar}: line {number} is altered.")
+                altered.append(number)
+    if inside or not line.endswith(b"}\n"):
         raise CorruptRecordingError(f"{sidecar}: the end is missing; the file was cut.")
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    try:
+        return dict(orjson.loads(text))
+    except (ValueError, TypeError):
+        return None
+
+
+def _heading(text: bytes, sidecar: Path) -> str:
+    try:
+        return str(orjson.loads(text))
+    except orjson.JSONDecodeError as error:
+        raise CorruptRecordingError(f"{sidecar}: a heading is altered ({error}).") from error
 
 
 def read_extra_metadata(sidecar: Path) -> dict[str, Any]:
@@ -112,13 +149,10 @@ def _beginning(extra_metadata: Mapping[str, Any], keys: Iterable[bytes]) -> byte
     return orjson.dumps(named)[:-1]
 
 
-def _places_by_key(journal: Path) -> dict[bytes, list[int]]:
-    """Return where the frame lines of each key begin."""
-    places: defaultdict[bytes, list[int]] = defaultdict(list)
-    offset = 0
-    with journal.open("rb") as stream:
-        for line in stream:
-            if line.startswith(b'{"key":') and line.endswith(b"}\n"):
-                places[split_frame_line(line)[0]].append(offset)
-            offset += len(line)
+def _places_by_key(journal: Path) -> dict[bytes, array[int]]:
+    """Return where the frame lines of each image begin, and their lengths."""
+    places: defaultdict[bytes, array[int]] = defaultdict(lambda: array("q"))
+    for offset, line in sound_lines(journal):
+        if line.startswith(b'{"key":'):
+            places[split_frame_line(line)[0]].extend((offset, len(line)))
     return dict(places)

@@ -11,7 +11,7 @@ from mda_writers.formats.stack_file import StackKind
 from mda_writers.formats.tiff_series import TiffSeriesFormat
 from mda_writers.model.file_names import check_open, check_template, check_unique
 from mda_writers.model.names import safe_name
-from mda_writers.recording.reporting import read_recording
+from mda_writers.recording.stored import read_recording
 from mda_writers.sinks.sidecar import RECORDING_SUFFIX
 from mda_writers.writers.mda_writer import MDAWriter
 
@@ -137,9 +137,10 @@ def next_time_point(directory: Path) -> int:
     """Return the number behind the last time point of the finished runs in `directory`."""
     ends = [0]
     for report in directory.glob(f"run_*{RECORDING_SUFFIX}"):
-        recording = read_recording(report.with_name(report.name.removesuffix(RECORDING_SUFFIX)))
+        main = report.with_name(report.name.removesuffix(RECORDING_SUFFIX))
+        recording, layout, _ = read_recording(main)
         first = recording.get("series", {}).get("first_t", 0)
-        ends += [first + image["sizes"].get("t", 1) for image in recording["layout"]["images"]]
+        ends += [first + image.sizes.get("t", 1) for image in layout.images]
     return max(ends)
 
 
