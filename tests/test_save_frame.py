@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 import tifffile
 
 from engine import StampedEngine
+from formats import FORMATS, new_writer
 from mda_writers import (
     BigTiffWriter,
     CV2Writer,
@@ -23,6 +25,7 @@ from mda_writers import (
     recover,
     verify,
 )
+from mda_writers.errors import FrameError
 from plans import (
     NAMED,
     POSITIONS,
@@ -295,3 +298,139 @@ def test_a_killed_run_tells_written_unsaved_and_missing_frames_apart(tmp_path: P
         t = int(file.name.split("_")[2][:6])
         expected = frames[4 * t : 4 * t + 4 : 2].max(axis=0)
         np.testing.assert_array_equal(tifffile.imread(file), expected)
+
+
+# what a channel's preset sets of the camera
+SETTINGS = {
+    "full": {"Binning": "1", "PixelType": "16bit"},
+    "binned": {"Binning": "2", "PixelType": "16bit"},
+    "8_bit": {"Binning": "1", "PixelType": "8bit"},
+}
+
+
+@pytest.fixture
+def switching(core: CMMCorePlus) -> CMMCorePlus:
+    """Give a core whose channels switch binning and pixel type."""
+    core.setProperty("Camera", "OnCameraCCDXSize", 64)
+    core.setProperty("Camera", "OnCameraCCDYSize", 48)
+    for preset, settings in SETTINGS.items():
+        for name, value in settings.items():
+            core.defineConfig("Channel", preset, "Camera", name, value)
+    # upstream loses a frame of a short hardware sequence now and then
+    core.mda.engine.use_hardware_sequencing = False
+    return core
+
+
+@pytest.mark.parametrize("selected", ["full", "binned"])
+@pytest.mark.parametrize("channels", [("full", "binned"), ("binned", "full"), ("full", "8_bit")])
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_two_writers_keep_two_channels_of_other_frames(
+    fmt: str,
+    channels: tuple[str, str],
+    selected: str,
+    switching: CMMCorePlus,
+    tmp_path: Path,
+) -> None:
+    switching.setConfig("Channel", selected)
+    seen: dict[tuple[str, int, int], np.ndarray] = {}
+
+    def see(image: np.ndarray, event: Any) -> None:
+        seen[event.channel.config, event.index["p"], event.index["t"]] = image.copy()
+
+    switching.mda.events.frameReady.connect(see)
+    writers = {
+        channel: new_writer(fmt, tmp_path / channel, save_frame=only(channel))
+        for channel in channels
+    }
+    sequence = seq(channels=channels, time_plan=TIME, stage_positions=POSITIONS)
+    for report in record(switching, sequence, writers.values(), progress=False):
+        assert (report.complete, report.missing) == (True, [])
+        assert (report.frames_written, report.not_saved) == (6, 6)
+    for channel, writer in writers.items():
+        assert verify(writer.path, progress=False).ok
+        c = channels.index(channel)
+        with open_dataset(writer.path) as dataset:
+            assert len(dataset.image_coordinates) == 6
+            for p in range(2):
+                for t in range(3):
+                    pixels = dataset.read_image(p=p, t=t, c=c)
+                    np.testing.assert_array_equal(pixels, seen[channel, p, t])
+
+
+def only(channel: str) -> Any:
+    return lambda event, metadata: event.channel.config == channel
+
+
+def test_cameras_of_other_sizes_by_presets_have_a_writer_each(
+    switching: CMMCorePlus, tmp_path: Path
+) -> None:
+    switching.loadDevice("Second", "DemoCamera", "DCam")
+    switching.initializeDevice("Second")
+    switching.setProperty("Second", "OnCameraCCDXSize", 80)
+    for preset, camera in {"One": "Camera", "Two": "Second"}.items():
+        switching.defineConfig("Channel", preset, "Core", "Camera", camera)
+    writers = [
+        BigTiffWriter(tmp_path / f"{name}.ome.tiff", save_frame=only(name))
+        for name in ("One", "Two")
+    ]
+    sequence = seq(channels=["One", "Two"], time_plan=TIME)
+    for report in record(switching, sequence, writers, progress=False):
+        assert (report.complete, report.frames_written, report.not_saved) == (True, 3, 3)
+
+
+def test_without_save_frame_the_error_says_the_way_out(
+    switching: CMMCorePlus, tmp_path: Path
+) -> None:
+    writer = BigTiffWriter(tmp_path / "a.ome.tiff")
+    with pytest.raises(FrameError, match="a save_frame that leaves out the others"):
+        record(switching, seq(channels=["full", "binned"]), writer, progress=False)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize(
+    "given", [{}, {"dtype": "uint16", "is_color": False}], ids=["learned", "given"]
+)
+def test_direct_mode_leaves_out_frames_of_any_size_and_type(
+    fmt: str, given: dict[str, Any], tmp_path: Path
+) -> None:
+    writer = new_writer(fmt, tmp_path, save_frame=lambda event, meta: event.index["c"] == 1)
+    writer.begin(32, 32, sizes={"t": 3, "c": 2}, **given)
+    odd = [np.zeros((16, 24), np.uint8), np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), "f4")]
+    for t in range(3):
+        writer.add_frame(odd[t])
+        writer.add_frame(stamp({"t": t, "c": 1}, (32, 32), "uint16"))
+    report = writer.finish()
+    assert (report.complete, report.frames_written, report.not_saved) == (True, 3, 3)
+    with open_dataset(writer.path) as dataset:
+        for t in range(3):
+            check_stamp(dataset.read_image(t=t, c=1), {"t": t, "c": 1})
+
+
+def test_direct_mode_ends_with_a_sentence_when_a_kept_frame_does_not_fit(tmp_path: Path) -> None:
+    writer = BigTiffWriter(tmp_path / "a.ome.tiff", save_frame=lambda event, meta: True)
+    writer.begin(32, 32)
+    writer.add_frame(np.zeros((32, 32), np.uint16))
+    writer.add_frame(np.zeros((16, 32), np.uint16))
+    with pytest.raises(FrameError, match=r"\(16, 32\), the recording was begun for"):
+        writer.finish()
+    with open_dataset(tmp_path / "a.ome.tiff") as dataset:
+        assert len(dataset.image_coordinates) == 1
+
+
+def test_an_interrupted_recording_of_frames_that_were_left_out_is_recovered(
+    switching: CMMCorePlus, tmp_path: Path
+) -> None:
+    folder = tmp_path / "live"
+    writer = BigTiffWriter(folder / "a.ome.tiff", save_frame=only("binned"))
+    torn = tmp_path / "torn"
+
+    def look(image: np.ndarray, event: Any) -> None:
+        if event.index == {"t": 2, "c": 1}:
+            assert writer.frame_metadatas is not None  # returns when all frames are on disk
+            shutil.copytree(folder, torn)
+
+    with writer.connected(switching):
+        switching.mda.events.frameReady.connect(look)
+        switching.mda.run(seq(channels=["full", "binned"], time_plan=TIME))
+    report = recover(torn / "a.ome.tiff")
+    assert (report.frames_written, report.not_saved, report.frames_missing) == (3, 3, 0)

@@ -126,18 +126,22 @@ def _counted(journal: Journal, file_name: str) -> tuple[Locator, Tally]:
     tally = Tally(error=INTERRUPTED)
     times: list[float] = []
     for key, frame in journal.frames():
-        if key not in journal.images:
+        ours = frame["mda_writers"]
+        saved = ours.get("saved", True)
+        if saved and key not in journal.images:
             continue
-        ours, image = frame["mda_writers"], journal.images[key]
-        # every pixel of it is one and the same: no memory, whatever the shape
-        pixels = np.broadcast_to(np.zeros((), image.dtype), image.frame_shape)
-        place = locator.locate(Frame(pixels, ours["index"], frame, _event(frame)))
+        if saved:
+            image = journal.images[key]
+            # every pixel of it is one and the same: no memory, whatever the shape
+            pixels = np.broadcast_to(np.zeros((), image.dtype), image.frame_shape)
+        else:
+            pixels = np.zeros((), np.uint8)
+        locator.locate(Frame(pixels, ours["index"], frame, _event(frame)), saved)
         tally.frame_came(ours["index"], frame)
         tally.frames_received = max(tally.frames_received, ours["number"] + 1)
         times.append(ours["monotonic_s"])
-        if not ours.get("saved", True):
+        if not saved:
             tally.not_saved += 1
-            locator.leave_out(place)
             continue
         tally.frames_written += 1
         tally.bytes_written += image.frame_bytes

@@ -35,6 +35,8 @@ class Frame:
         A clock that never jumps, at the same moment; its zero is arbitrary.
     xxh3_64 : str
         The checksum of its pixels, where these are on disk already and not at hand.
+    unfit : str
+        Why its pixels cannot be kept, where that is known at the hand-over.
     """
 
     pixels: np.ndarray
@@ -44,6 +46,7 @@ class Frame:
     unix_time_s: float = field(default_factory=time.time)
     monotonic_s: float = field(default_factory=time.perf_counter)
     xxh3_64: str = ""
+    unfit: str = ""
 
     @property
     def camera_label(self) -> str:

@@ -63,8 +63,12 @@ class Locator:
 
     # ---------------------------------------------------------------- finding the place
 
-    def locate(self, frame: Frame) -> Place:
+    def locate(self, frame: Frame, kept: bool = True) -> Place:
         """Return where `frame` goes, and count it as written there.
+
+        Of a frame that is not kept the place alone counts, which stays taken: it is neither
+        written nor missing, its pixels may be of any shape and type, and what comes for it again
+        is a repetition.
 
         Raises
         ------
@@ -73,7 +77,7 @@ class Locator:
         """
         image = self._images.find(frame.index) or self._images.discover(frame)
         layout = image.layout
-        if layout.frame_shape != frame.pixels.shape or image.dtype != frame.pixels.dtype:
+        if kept and (layout.frame_shape != frame.pixels.shape or image.dtype != frame.pixels.dtype):
             image = self._images.fitting(image, frame)
             layout = image.layout
         place = image.place(frame.index)
@@ -84,24 +88,19 @@ class Locator:
             if not layout.growing:
                 raise FrameError(_outside(frame, layout)) from None
         if taken:
-            return self._locate_again(frame)
+            return self._locate_again(frame, kept)
         if layout.growing:
             image.grow(place, frame)
         image.written[place] = True
+        image.left_out[place] = not kept
         image.count += 1
+        image.kept += kept
         return Place(layout.key, place)
 
-    def _locate_again(self, frame: Frame) -> Place:
+    def _locate_again(self, frame: Frame, kept: bool) -> Place:
         """Return a place for a frame whose own place is filled: in the image of its repetition."""
         times = frame.index.get("repeat", 0) + 1
-        return self.locate(replace(frame, index={**frame.index, "repeat": times}))
-
-    def leave_out(self, place: Place) -> None:
-        """Say that the frame of `place` came and is not kept: it is neither written nor missing.
-
-        The place stays taken: what comes for it again is a repetition.
-        """
-        self._images[place.key].left_out[place.index] = True
+        return self.locate(replace(frame, index={**frame.index, "repeat": times}), kept)
 
     def keep_only(self, places: Mapping[str, Iterable[tuple[int, ...]]]) -> None:
         """Say which frames did reach the disk, by key; those left out stay what they are."""

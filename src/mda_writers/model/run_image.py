@@ -39,8 +39,8 @@ class RunImage:
         Which places are taken. May be larger than the sizes: room to grow into.
     left_out : np.ndarray
         At which of them the frame came and is not kept.
-    count : int
-        How many frames came.
+    count, kept : int
+        How many frames came, and how many of them are kept.
     """
 
     layout: ImageLayout
@@ -52,6 +52,7 @@ class RunImage:
     left_out: np.ndarray = field(init=False)
     unused: list[str] = field(init=False)
     count: int = 0
+    kept: int = 0
 
     def __post_init__(self) -> None:
         self.written = np.zeros(tuple(self.layout.sizes.values()), bool)
@@ -111,11 +112,12 @@ class RunImage:
 
     # ---------------------------------------------------------------- what is filled
 
-    def written_by(self, camera: int) -> int:
-        """Return how many frames of one of several cameras there are."""
+    def written_by(self, camera: int, kept: bool = False) -> int:
+        """Return how many frames of one of several cameras came, or are kept."""
         sizes = self.layout.sizes
         channels = self._places_of(camera)
-        return int(np.take(self.written, channels, axis=list(sizes).index("c")).sum())
+        came = self.written & ~self.left_out if kept else self.written
+        return int(np.take(came, channels, axis=list(sizes).index("c")).sum())
 
     def _places_of(self, camera: int) -> list[int]:
         """Return the places along c of one of several cameras."""

@@ -97,9 +97,9 @@ class RunImages:
             If the image holds frames of another shape or type already.
         """
         camera = frame.index.get("cam", 0)
-        if image.channels.several and camera and not image.written_by(camera):
+        if image.channels.several and camera and not image.written_by(camera, kept=True):
             return self._give_own_images(camera, frame)
-        if image.count:
+        if image.kept:
             raise FrameError(_differs(frame, image.layout))
         image.take_shape_of(frame)
         return image
@@ -230,5 +230,6 @@ def _differs(frame: Frame, image: ImageLayout) -> str:
     return (
         f"{image.name}: frame {readable(frame.index)} is {frame.pixels.shape} "
         f"{frame.pixels.dtype}, the recording holds {image.frame_shape} {image.dtype}. All earlier "
-        "frames are kept; record frames of another size or type with a writer of their own."
+        "frames are kept. Give frames of each size and type a writer of their own, with a "
+        "save_frame that leaves out the others: lambda event, metadata: event.index['c'] == 0."
     )

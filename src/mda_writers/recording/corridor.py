@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mda_writers.errors import WriteError
+from mda_writers.errors import FrameError, WriteError
 from mda_writers.model.frame import Frame, PlacedFrame
 from mda_writers.recording.frame_queue import FrameQueue
 from mda_writers.storage.failure import as_write_error
@@ -179,9 +179,9 @@ class Corridor:
             return
         try:
             saved = self._selection is None or self._selection.keeps(frame, number)
-            place = self._locator.locate(frame)
-            if not saved:
-                self._locator.leave_out(place)
+            if saved and frame.unfit:
+                raise FrameError(frame.unfit)
+            place = self._locator.locate(frame, saved)
             placed = PlacedFrame(frame, place, _plain(frame.pixels), number, saved)
             for sink in self._sinks:
                 sink.write(placed)

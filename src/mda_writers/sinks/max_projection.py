@@ -7,7 +7,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Protocol
 
@@ -137,7 +137,10 @@ class ProjectionSink:
 
     def _take(self, name: str, placed: PlacedFrame) -> None:
         projection = self._open.get(name) or self._again(name, placed.place)
-        if projection is None:
+        fits = projection is not None and projection.pixels.shape == placed.pixels.shape
+        if projection is not None and not fits and not placed.saved:
+            return  # frames that are not kept may be of any size
+        if projection is None or not fits:
             projection = self._first(name, placed)
         else:
             with self._lock:
@@ -168,6 +171,7 @@ class ProjectionSink:
         image = self._locator.image(place.key)
         index = dict(zip(image.sizes, place.index, strict=True))
         channel = None if "c" in self._options.axes else index.get("c", 0)
+        image = replace(image, frame_shape=pixels.shape, dtype=pixels.dtype.name)
         projection = _Open(image, channel, pixels)
         with self._lock:
             self._open[name] = projection

@@ -79,8 +79,11 @@ class DirectPlan:
             "color_order": self.color_order,
         }
 
-    def check(self, frame: np.ndarray) -> None:
+    def check(self, frame: np.ndarray, selective: bool = False) -> None:
         """Refuse a frame that does not fit, before it is handed over.
+
+        Where frames are left out (`selective`), what `begin` was not given is that of the first
+        frame that is kept.
 
         Raises
         ------
@@ -102,6 +105,8 @@ class DirectPlan:
                 f"{self._expected()}. It was not written; crop or resize it, or begin "
                 "another recording."
             )
+        if selective and (self.is_color is None or self.dtype is None):
+            return  # as the first frame that is kept
         if self.is_color is None:
             self.is_color = colour
         if self.dtype is None:

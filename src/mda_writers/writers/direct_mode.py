@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
-from mda_writers.errors import WriteError, options_checked
+from mda_writers.errors import FrameError, WriteError, options_checked
 from mda_writers.model.encode import to_json
 from mda_writers.model.frame import Frame
 from mda_writers.storage.write_pool import SMALL_COPY_BYTES
@@ -137,7 +137,8 @@ class DirectMode(Outcome):
         Raises
         ------
         FrameError
-            If the frame's shape or dtype is not the recording's. The recording goes on.
+            If the frame's shape or dtype is not the recording's. The recording goes on. With
+            ``save_frame``, which may leave the frame out, such a frame that is kept ends it.
         WriteError
             If no recording is open, or it failed: what the disk said is told here.
         """
@@ -146,16 +147,29 @@ class DirectMode(Outcome):
             raise WriteError(f"{self.path}: no recording is open. Call begin() first.")
         if run.failure is not None:
             raise run.failure
-        direct.check(frame)
+        unfit = self._refusal(direct, frame)
         now = time.time()
+        swapped = direct.color_order == "BGR" and not (self.takes_bgr or unfit)
         run.put(
             Frame(
-                pixels=_copied(frame, direct.color_order == "BGR" and not self.takes_bgr),
+                pixels=_copied(frame, swapped),
                 index=direct.index(index),
                 metadata=_frame_metadata(metadata, timestamp_s, now),
                 unix_time_s=now,
+                unfit=unfit,
             )
         )
+
+    def _refusal(self, direct: DirectPlan, frame: np.ndarray) -> str:
+        """Refuse a frame that does not fit; with ``save_frame``, return why it cannot be kept."""
+        selective = self._selection is not None
+        try:
+            direct.check(frame, selective)
+        except FrameError as error:
+            if not (selective and isinstance(frame, np.ndarray)):
+                raise
+            return str(error)
+        return ""
 
     def finish(self, extra_metadata: Mapping[str, Any] | None = None) -> RecordingReport:
         """End the recording: everything is on disk on return.
