@@ -13,11 +13,12 @@ import orjson
 from mda_writers.batch.crew import LostWorkersError
 from mda_writers.batch.process_record import RECORD_SUFFIX, ProcessRecord, sizes_of
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.recording.replaced import find_existing
 from mda_writers.sinks.seal import is_intact, sealed
 from mda_writers.sinks.sidecar import recording_path
 from mda_writers.storage.atomic import replace_bytes
 from mda_writers.storage.lock import FileLock
-from mda_writers.writers.existing import find_existing, remove_existing
+from mda_writers.writers.existing import remove_existing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

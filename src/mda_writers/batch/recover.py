@@ -11,12 +11,12 @@ import useq
 from pydantic import ValidationError
 
 from mda_writers.batch.stored_plan import locator_of
-from mda_writers.errors import WriteError
 from mda_writers.model.frame import Frame
 from mda_writers.recording.finalize import finish_files
 from mda_writers.recording.formats_table import format_of
+from mda_writers.recording.replaced import settle_all
 from mda_writers.recording.reporting import Tally, build_report, write_report
-from mda_writers.recording.stored import StoredRecording, main_path
+from mda_writers.recording.stored import StoredRecording, lock_journal, main_path
 from mda_writers.sinks.journal import Journal
 from mda_writers.sinks.sidecar import (
     journal_path,
@@ -25,7 +25,6 @@ from mda_writers.sinks.sidecar import (
     sidecar_path,
     write_sidecar,
 )
-from mda_writers.storage.lock import FileLock, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +41,9 @@ def recover(
     """Complete an interrupted recording, as far as its frames had reached the disk.
 
     Writes the final form of the files, the sidecar and the report that a normal end writes; the
-    recording stays what it is, incomplete. One that is complete already is left alone. May itself
-    be killed at any moment, and repeated.
+    recording stays what it is, incomplete. One that is complete already is left alone. Where a
+    recording was killed while it replaced another one, the new one stays if it has a frame, else
+    the old one is put back. May itself be killed at any moment, and repeated.
 
     Parameters
     ----------
@@ -61,10 +61,11 @@ def recover(
     WriteError
         If it is still being written; if its journal is cut before the first frame, or altered.
     """
+    settle_all(Path(path).expanduser().absolute())
     main = main_path(Path(path))
     if not journal_path(main).exists():
         return _report_of(main)
-    lock = _lock(main)
+    lock = lock_journal(main)
     try:
         if recording_path(main).exists():
             report = _report_of(main)
@@ -76,26 +77,6 @@ def recover(
     if sidecar_path(main).exists():
         journal_path(main).unlink(missing_ok=True)
     return report
-
-
-def _lock(main: Path) -> FileLock | None:
-    """Return a lock on the recording; None where the file system has none, and nobody writes."""
-    try:
-        return FileLock(journal_path(main))
-    except BlockingIOError as error:
-        raise _still_written(main) from error
-    except OSError as error:
-        if is_alive(Journal.read(journal_path(main)).header.get("process") or {}):
-            raise _still_written(main) from error
-        return None
-
-
-def _still_written(main: Path) -> WriteError:
-    process = Journal.read(journal_path(main)).header.get("process") or {}
-    return WriteError(
-        f"{main}: still being written, by process {process.get('pid')} on {process.get('host')}. "
-        "Nothing was changed; end the recording first."
-    )
 
 
 def _report_of(main: Path) -> RecordingReport:

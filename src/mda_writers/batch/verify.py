@@ -91,7 +91,7 @@ def verify_part(path: Path, block: Block | None) -> VerifyResult:
     else:
         index = SidecarIndex(sidecar_path(stored.path))
         frames = index.frames_between(block.key, block.begin, block.end)
-        _check_frames(stored, frames, result)
+        _check_frames(stored, ((k, stored.names.frame_now(f)) for k, f in frames), result)
     result.seconds = time.perf_counter() - started
     return result
 
@@ -206,7 +206,8 @@ def _check_files(
         is_made = stored.report is not None or stored.header.get("z_factor", 1) == 1
         if is_made and image.file not in (*result.files_missing, *result.files_damaged):
             _check_levels(fmt, folder, image, places.get(image.key, []), result)
-    for name, entry in stored.header.get(SEALS, {}).items():
+    for recorded, entry in stored.header.get(SEALS, {}).items():
+        name = stored.names.now(recorded)
         if name in result.files_missing or name in result.files_damaged:
             continue
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mda_writers.dataset.sidecar_index import SidecarIndex
 from mda_writers.dataset.sources import Contents
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.model.names import OwnNames
 from mda_writers.recording.runs import slots_of
 from mda_writers.recording.stored import read_recording
 from mda_writers.sinks.sidecar import recording_path, sidecar_path
@@ -38,6 +40,8 @@ class FinishedBook:
     def __init__(self, path: Path) -> None:
         self._path = recording_path(path)
         content, layout, report = read_recording(path)
+        self.names = OwnNames.of(content, path)
+        layout = replace(layout, images=tuple(map(self.names.image_now, layout.images)))
         self._runs: dict[str, Any] = content["runs"]
         self._slots: dict[str, np.ndarray] = {}
         self._sidecar = SidecarIndex(sidecar_path(path))

@@ -24,6 +24,7 @@ from mda_writers.dataset.journal_lines import (
 from mda_writers.dataset.sources import LEFT_OUT, Contents
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.layout import ImageLayout, Layout
+from mda_writers.model.names import OwnNames
 from mda_writers.sinks.journal import whole_lines
 from mda_writers.sinks.seal import is_intact
 from mda_writers.sinks.sidecar import journal_path
@@ -70,6 +71,7 @@ class JournalBook:
         self._numbers = ImageNumbers()
         self._left_out: defaultdict[str, list[np.ndarray]] = defaultdict(list)
         self.header = self._read_header()
+        self.names = OwnNames.of(self.header, path)
         self.format = str(self.header.get("format"))
         self._layout = self._validated(_LAYOUT, self.header.get("layout"))
         for _ in self._read_on():
@@ -171,7 +173,7 @@ class JournalBook:
         entry = self._parsed(line, row)
         if "image" not in entry:
             return
-        image = self._validated(_IMAGE, entry["image"])
+        image = self.names.image_now(self._validated(_IMAGE, entry["image"]))
         if image.key in self._images:
             self._images[image.key].describe(image)
             return

@@ -85,15 +85,16 @@ class RecordingSource:
     def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
         """Return the ``FrameMetaV1`` of a frame, and what this package added to it."""
         try:
-            return self._book.metadata(image, place)
+            found = self._book.metadata(image, place)
         except FileNotFoundError:  # the journal went: the recording has just ended
             self._book = open_book(self._path)
             self._slots.clear()
-            return self._book.metadata(image, place)
+            found = self._book.metadata(image, place)
+        return self._book.names.frame_now(found)
 
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return the key and the metadata of every frame."""
-        return self._book.frames()
+        return ((key, self._book.names.frame_now(frame)) for key, frame in self._book.frames())
 
     def refresh(self) -> list[Frame]:
         """Look for news; a recording that has ended is read in its final form from then on.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
+from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.bigtiff_format import damage_of
 from mda_writers.formats.format import Format
 from mda_writers.formats.image_array import ImageArray
@@ -17,6 +18,7 @@ from mda_writers.formats.stack_file import StackFile, StackKind, cut, planes_in
 from mda_writers.formats.tiff_ending import final_sizes
 from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout
 from mda_writers.model.file_names import file_name
+from mda_writers.model.names import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,8 +132,16 @@ class TiffSeriesFormat(Format):
             return np.asarray(tif.pages[z].asarray())
 
     def path_of(self, folder: Path, image: ImageLayout, c: int, t: int) -> Path:
-        """Return the file of a stack."""
+        """Return the file of a stack.
+
+        Raises
+        ------
+        CorruptRecordingError
+            If the template, which may have been read, leads out of the folder.
+        """
         name = file_name(self._template, image, c, self._first_t + t)
+        if not is_plain(name):
+            raise CorruptRecordingError(f"{folder}: altered. No file is called {name!r}.")
         return folder / f"{name}{self._kind.suffix}"
 
     def around(self, layout: Layout, image: ImageLayout, c: int, planes: int) -> TiffLayout:

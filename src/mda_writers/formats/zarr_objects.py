@@ -85,17 +85,14 @@ class OmeZarrObjects(OmeZarrFormat):
         How images are stored.
     root : ObjectPath
         Where the recording lies in the store.
-    name_on_disk : str
-        The recording's own name, with which the files of its images begin.
     """
 
     name = "ome-zarr-objects"
     image_class = ObjectImage
 
-    def __init__(self, options: ZarrOptions, root: ObjectPath, name_on_disk: str) -> None:
+    def __init__(self, options: ZarrOptions, root: ObjectPath) -> None:
         super().__init__(options)
         self._root = root
-        self._name = name_on_disk
         # none of the pixels need room on the local disk
         self.claims_room = True
         self.shrinks = True
@@ -108,7 +105,7 @@ class OmeZarrObjects(OmeZarrFormat):
         ``storage_options`` to the header.
         """
         root = ObjectPath.of_url(header["url"], header.get("storage_options", {}))
-        return cls(ZarrOptions.of_header(header), root, header["path"])
+        return cls(ZarrOptions.of_header(header), root)
 
     def described_files(
         self, folder: Path, image: ImageLayout, planes_laid_out: int, ends: Mapping[str, int]
@@ -118,7 +115,8 @@ class OmeZarrObjects(OmeZarrFormat):
 
     def discard(self, path: Path) -> None:
         """Remove the objects of an image that no frame came for."""
-        below = path.parts[::-1].index(self._name)
+        # by the suffix, not by the name: what lies beside may have been renamed
+        below = next(n for n, part in enumerate(path.parts[::-1]) if part.endswith(".zarr"))
         inner = path.parts[len(path.parts) - below :]
         (self._root.joinpath(*inner) if inner else self._root).remove()
 

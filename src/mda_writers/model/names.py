@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mda_writers.errors import CorruptRecordingError
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Mapping
     from pathlib import Path
+
+    from mda_writers.model.layout import ImageLayout
 
 MAX_NAME_LENGTH = 80
 """Characters kept of a position's name: with the recording's own name in front and the
@@ -36,6 +41,99 @@ def with_stem_suffix(path: Path, addition: str) -> Path:
     """Return `path` with `addition` put before its whole suffix."""
     stem, suffix = split_suffix(path.name)
     return path.with_name(f"{stem}{addition}{suffix}")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnNames:
+    """The names of a recording's files: what its metadata call them, and what they are called now.
+
+    The one gate for names that are read. What is said to be a file of a recording begins with the
+    recording's stem and lies in the recording's folder, or it is not opened, changed or removed.
+    A recording that was renamed, all of its files alike, has another stem now.
+
+    Attributes
+    ----------
+    recorded : str
+        The recording's own name as its metadata have it.
+    path : Path
+        Its main path.
+    """
+
+    recorded: str
+    path: Path
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any], path: Path) -> OwnNames:
+        """Return the names of the recording at `path` that has this header."""
+        recorded = header.get("path", path.name)
+        if not isinstance(recorded, str) or not is_plain(recorded):
+            raise CorruptRecordingError(
+                f"{path}: altered. Its name is said to be {recorded!r}, which is no file name."
+            )
+        return cls(recorded, path)
+
+    def now(self, name: Any) -> str:
+        """Return what the file that the metadata call `name` is called now.
+
+        Raises
+        ------
+        CorruptRecordingError
+            If no file of this recording can have such a name.
+        """
+        first, *inner = name.split("/") if isinstance(name, str) else [""]
+        stem, suffix = split_suffix(self.path.name)
+        old_stem, old_suffix = split_suffix(self.recorded)
+        rest = first[len(old_stem) :] if first.startswith(old_stem) else ""
+        is_main = first == self.recorded
+        if not inner and first.startswith(f"{self.recorded}_"):  # what describes the recording
+            old_suffix, suffix, rest = "", "", first[len(self.recorded) :]
+            stem = self.path.name
+        if not is_plain(first) or not (is_main or (rest.startswith("_") and not inner)):
+            raise self._foreign(name)
+        if not all(is_plain(part) and part[1:2] != ":" for part in inner):
+            raise self._foreign(name)
+        if is_main:
+            return "/".join([self.path.name, *inner])
+        if old_suffix and rest.endswith(old_suffix):
+            rest = rest.removesuffix(old_suffix) + suffix
+        return stem + rest
+
+    def then(self, name: str) -> str:
+        """Return what the metadata call the file that is called `name` now."""
+        return OwnNames(self.path.name, self.path.with_name(self.recorded)).now(name)
+
+    def image_now(self, image: ImageLayout) -> ImageLayout:
+        """Return an image of the metadata with the names that its files have now."""
+        return replace(
+            image, file=self.now(image.file), files=tuple(self.now(file) for file in image.files)
+        )
+
+    def image_then(self, image: ImageLayout) -> ImageLayout:
+        """Return an image with the names that the metadata have for its files."""
+        return replace(
+            image, file=self.then(image.file), files=tuple(self.then(file) for file in image.files)
+        )
+
+    def frame_now(self, frame: dict[str, Any]) -> dict[str, Any]:
+        """Return a frame's metadata with the name that its file has now."""
+        ours = frame["mda_writers"]
+        if "file" in ours:
+            ours["file"] = self.now(ours["file"])
+        return frame
+
+    def _foreign(self, name: Any) -> CorruptRecordingError:
+        return CorruptRecordingError(
+            f"{self.path}: altered. It names the file {name!r}, and its own files are called "
+            f"{split_suffix(self.recorded)[0]}…, without a folder. Nothing there was touched."
+        )
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a name stays in its folder, on every system."""
+    return name not in ("", ".", "..") and not _LEADS_ELSEWHERE.search(name)
+
+
+_LEADS_ELSEWHERE = re.compile(r"[/\\\x00]")
 
 
 def safe_name(name: str, max_length: int = MAX_NAME_LENGTH) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mda_writers.sinks.journal import header_line
+from mda_writers.errors import WriteError
+from mda_writers.sinks.journal import Journal, header_line
 from mda_writers.sinks.line_file import LineFile
 from mda_writers.sinks.sidecar import journal_path, sidecar_path
 from mda_writers.storage.failure import explained
-from mda_writers.storage.lock import FileLock
+from mda_writers.storage.lock import PATIENCE_S, FileLock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,11 +42,32 @@ class JournalKeeper:
         # nobody shall take the recording for an interrupted one while this process lives; where
         # the file system has no locks, the header's process tells it less surely
         with suppress(OSError):
-            self._lock = FileLock(journal_path(path))
+            self._lock = FileLock(journal_path(path), PATIENCE_S)
 
     def begin(self, header: dict[str, Any]) -> None:
         """Write the first line."""
         self.writer.append(header_line(header))
+
+    def check(self, set_id: str) -> None:
+        """See that the journal is still the one that this recording has written.
+
+        Raises
+        ------
+        WriteError
+            If it was removed, or replaced by that of another recording.
+        """
+        path = journal_path(self._path)
+        if not self._is_ours() or Journal.read(path).header.get("set_id") != set_id:
+            raise WriteError(
+                f"{path}: was removed, or replaced by that of another recording, while this one "
+                "was written. Nothing there was changed. The pixels of this recording are in its "
+                "files, as far as those are still there."
+            )
+
+    def _is_ours(self) -> bool:
+        with suppress(OSError):
+            return os.path.samestat(journal_path(self._path).stat(), self.writer.identity)
+        return False
 
     def unlock(self) -> None:
         """Let everybody see that the recording has ended."""
@@ -54,12 +77,15 @@ class JournalKeeper:
 
     def retire(self) -> None:
         """Remove the journal, if the sidecar is there to tell what it told."""
+        ours = self._is_ours()
         self.unlock()  # Windows removes no file that is open
-        if sidecar_path(self._path).exists():
+        if ours and sidecar_path(self._path).exists():
             journal_path(self._path).unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove the journal of a recording that could not begin."""
+        ours = self._is_ours()
         self.writer.close()
         self.unlock()
-        journal_path(self._path).unlink(missing_ok=True)
+        if ours:
+            journal_path(self._path).unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from mda_writers.errors import MissingFramesError
 from mda_writers.model.encode import to_json
+from mda_writers.model.names import OwnNames
 from mda_writers.model.plan import takes_frame
 from mda_writers.model.report import MISSING_LISTED, RecordingReport
 from mda_writers.model.run_image import readable
@@ -195,18 +196,22 @@ def write_report(
     path: Path, report: RecordingReport, finished: Finished, extra_metadata: Mapping[str, Any]
 ) -> None:
     """Keep the report, the layout and the header beside the recording, for those who read it."""
+    names = OwnNames.of(finished.header, path)
+    images = tuple(map(names.image_then, finished.layout.images))
     sidecar = sidecar_path(path)
-    seals = {name: seal.entry for name, seal in finished.seals.items()}
+    seals = {names.then(name): seal.entry for name, seal in finished.seals.items()}
     if sidecar.exists():
-        seals[sidecar.name] = FileSeal.of(sidecar).entry
+        seals[names.then(sidecar.name)] = FileSeal.of(sidecar).entry
     content = {
         **finished.header,
-        "layout": finished.layout,
+        "layout": replace(finished.layout, images=images),
         "runs": finished.runs,
         "report": report,
         "load": finished.load,
         SEALS: seals,
     }
+    for video in finished.header.get("videos", ()):
+        video["file"] = names.then(video["file"])
     if extra_metadata:
         content["extra_metadata"] = dict(extra_metadata)
     replace_bytes(recording_path(path), sealed(to_json(content)) + b"\n")
@@ -252,7 +257,8 @@ def files_of(path: Path, names: Iterable[str]) -> list[Path]:
 def _existing(path: Path, finished: Finished) -> list[str]:
     files = files_of(path, (f for image in finished.layout.images for f in image.all_files))
     if "projections" in finished.header:
-        files += sorted((path.parent / finished.header["projections"]).glob("P*"))
+        projections = OwnNames.of(finished.header, path).now(finished.header["projections"])
+        files += sorted((path.parent / projections).glob("P*"))
     files += [sidecar_path(path), recording_path(path)]
     # the sidecar has taken over by the time anybody reads this
     if not sidecar_path(path).exists():

@@ -15,6 +15,7 @@ from mda_writers.recording.array_sink import ArraySink
 from mda_writers.recording.corridor import Corridor
 from mda_writers.recording.finalize import finish_files
 from mda_writers.recording.journal_keeper import JournalKeeper
+from mda_writers.recording.replaced import Replaced, ReplacedSink
 from mda_writers.recording.reporting import Tally, build_report, lost_frames, write_report
 from mda_writers.sinks.disk_guard import DiskGuard
 from mda_writers.sinks.frame_table import FrameTable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.locate import Locator
     from mda_writers.model.projection import MaxProjection
+    from mda_writers.model.protocols import FrameSink
     from mda_writers.model.report import RecordingReport
     from mda_writers.model.selection import FrameSelection
     from mda_writers.recording.seams import Limits, Seams
@@ -67,6 +69,8 @@ class Run:
         Which frames are kept; by default all.
     projection : MaxProjection, optional
         Which maximum projections are made while frames come.
+    replaces : bool
+        Whether a recording of that name gives way: it stays until this one has a frame.
     """
 
     path: Path
@@ -78,6 +82,7 @@ class Run:
     header: Mapping[str, Any]
     selection: FrameSelection | None = None
     projection: MaxProjection | None = None
+    replaces: bool = False
     arrays: dict[str, Any] = field(default_factory=dict)
     set_id: str = ""
     tally: Tally = field(default_factory=Tally)
@@ -86,6 +91,7 @@ class Run:
     error: WriteError | None = None
     pool: Any = field(init=False, default=None)
     projections: ProjectionSink | None = field(init=False, default=None)
+    _replaced: Replaced | None = field(init=False, default=None)
     _journal: JournalKeeper = field(init=False)
     _table: FrameTable = field(init=False)
     _corridor: Corridor = field(init=False)
@@ -104,7 +110,12 @@ class Run:
         """
         self._check_selection()
         self._check_space()
-        self._journal = JournalKeeper(self.path)
+        self._replaced = Replaced.if_any(self.path) if self.replaces else None
+        try:
+            self._journal = JournalKeeper(self.path)
+        except BaseException:
+            self._put_back()
+            raise
         try:
             self._make_projections()
             self._journal.begin(self._header())
@@ -159,6 +170,11 @@ class Run:
     def finishing(self) -> bool:
         """Whether somebody is ending the recording, or has done so."""
         return self._finish_lock.locked() or self._finished.is_set()
+
+    @property
+    def gave_way(self) -> bool:
+        """Whether the recording that this one was to replace stays: this one has no frame yet."""
+        return self._replaced is not None and not self._replaced.is_removed
 
     @property
     def finished(self) -> bool:
@@ -247,7 +263,9 @@ class Run:
     def _connect(self, journal: LineFile) -> None:
         self.pool = self.fmt.new_pool()
         self._table = FrameTable(journal, self.arrays, self.pool, self.limits.sync_ms)
-        more = [self.projections] if self.projections else []
+        more: list[FrameSink] = [self.projections] if self.projections else []
+        if self._replaced is not None:
+            more.append(ReplacedSink(self._replaced, self._table))
         self._corridor = Corridor(
             self.path,
             self.locator,
@@ -308,13 +326,20 @@ class Run:
             with suppress(OSError):
                 self.fmt.discard(self.path.parent / name)
         self._journal.discard()
+        self._put_back()
+
+    def _put_back(self) -> None:
+        if self._replaced is not None:
+            self._replaced.restore()
 
     def _end(self) -> None:
         """Files, then sidecar, then report; the journal goes when the sidecar has taken over."""
+        self._journal.check(self.set_id)
         finished = finish_files(self.path, self.fmt)
         self.locator.keep_only(finished.places)
         self.layout = finished.layout
-        self.seams.finalize_metadata()
+        if not self.gave_way:
+            self.seams.finalize_metadata()
         self.tally.frames_received = self.frames_received
         self.tally.frames_written = self._table.frames_written
         self.tally.not_saved = self._table.frames_left_out
@@ -326,5 +351,9 @@ class Run:
         if self.error is None and (error := lost_frames(self.report, self.tally)):
             self.error = error
             self.report = replace(self.report, error=str(error))
+        if self.gave_way:
+            self.report = replace(self.report, paths=[])
+            self._leave_nothing()
+            return
         write_report(self.path, self.report, finished, self.extra_metadata)
         self._journal.retire()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from mda_writers.errors import CorruptRecordingError
+from mda_writers.errors import CorruptRecordingError, WriteError
 from mda_writers.model.layout import ImageLayout, Layout
-from mda_writers.model.names import split_suffix
+from mda_writers.model.names import OwnNames, split_suffix
 from mda_writers.model.report import RecordingReport
 from mda_writers.sinks.journal import JOURNAL_SUFFIX, Journal
 from mda_writers.sinks.seal import SEALS, is_intact, is_sealed
@@ -23,6 +24,7 @@ from mda_writers.sinks.sidecar import (
     recording_path,
     sidecar_path,
 )
+from mda_writers.storage.lock import PATIENCE_S, FileLock, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +41,8 @@ class StoredRecording:
     ----------
     path : Path
         The recording's main path.
+    names : OwnNames
+        What its files are called now.
     header : dict
         ``format``, ``set_id``, ``sequence``, ``summary_metadata``, ….
     images : dict
@@ -48,6 +52,7 @@ class StoredRecording:
     """
 
     path: Path
+    names: OwnNames
     header: dict[str, Any]
     images: dict[str, ImageLayout]
     report: RecordingReport | None
@@ -63,12 +68,18 @@ class StoredRecording:
         CorruptRecordingError
             If what is known of it is cut or altered.
         """
-        main = main_path(path)
+        return cls.at(main_path(path))
+
+    @classmethod
+    def at(cls, main: Path) -> StoredRecording:
+        """Read the recording whose main path is `main`; raises as `find` does."""
         if not recording_path(main).exists():
             journal = Journal.read(journal_path(main))
-            return cls(main, journal.header, _with_videos(journal), None)
+            return cls(main, journal.names, journal.header, _with_videos(journal), None)
         header, layout, report = read_recording(main)
-        return cls(main, header, {image.key: image for image in layout.images}, report)
+        names = OwnNames.of(header, main)
+        images = {image.key: names.image_now(image) for image in layout.images}
+        return cls(main, names, header, images, report)
 
     def frames(
         self, altered: list[int] | None = None, *, trusting: bool = False
@@ -89,7 +100,8 @@ class StoredRecording:
             If the sidecar is cut or altered.
         """
         if sidecar_path(self.path).exists():
-            return read_sidecar(sidecar_path(self.path), altered, trusting=trusting)
+            frames = read_sidecar(sidecar_path(self.path), altered, trusting=trusting)
+            return ((key, self.names.frame_now(frame)) for key, frame in frames)
         if self.report is not None:
             raise CorruptRecordingError(
                 f"{sidecar_path(self.path)}: missing. The pixels can be read without it, the "
@@ -193,6 +205,51 @@ def recordings_in(folder: Path) -> list[Path]:
         if file.name != suffix
     }
     return sorted(found)
+
+
+def owner_of(path: Path) -> Path | None:
+    """Return the main path of another recording that the file `path` is part of."""
+    for other in recordings_in(path.parent):
+        stem = split_suffix(other.name)[0]
+        if other == path or not path.name.startswith(f"{stem}_"):
+            continue
+        with suppress(CorruptRecordingError):
+            if path.name in _file_names(other):
+                return other
+    return None
+
+
+def lock_journal(main: Path) -> FileLock | None:
+    """Return a lock on a recording's journal; None where there are no locks, and nobody writes.
+
+    Raises
+    ------
+    WriteError
+        If the recording is still being written.
+    """
+    try:
+        return FileLock(journal_path(main), PATIENCE_S)
+    except BlockingIOError as error:
+        raise _still_written(main) from error
+    except OSError as error:
+        if is_alive(_process_of(main)):
+            raise _still_written(main) from error
+        return None
+
+
+def _still_written(main: Path) -> WriteError:
+    process = _process_of(main)
+    return WriteError(
+        f"{main}: still being written, by process {process.get('pid')} on {process.get('host')}. "
+        "Nothing was changed; end the recording first."
+    )
+
+
+def _process_of(main: Path) -> dict[str, Any]:
+    try:
+        return dict(Journal.read(journal_path(main)).header.get("process") or {})
+    except (CorruptRecordingError, OSError):
+        return {}  # it has only just begun, or has just ended
 
 
 def _with_videos(journal: Journal) -> dict[str, ImageLayout]:

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_json
 from mda_writers.model.layout import ImageLayout, Layout
+from mda_writers.model.names import OwnNames
 from mda_writers.sinks.load_log import LOAD_START, taken_in
 from mda_writers.sinks.seal import is_intact, is_sealed, seal_and_close, sealed
 
@@ -80,6 +81,8 @@ class Journal:
         The journal.
     header : dict
         What is known of the whole recording: ``sequence``, ``summary_metadata``, ``layout``, ….
+    names : OwnNames
+        What the recording's files are called now.
     images : dict
         Key → the image as it was last laid out.
     planes_laid_out : dict
@@ -92,6 +95,7 @@ class Journal:
 
     path: Path
     header: dict[str, Any]
+    names: OwnNames
     images: dict[str, ImageLayout] = field(default_factory=dict)
     planes_laid_out: dict[str, int] = field(default_factory=dict)
     load: list[dict[str, Any]] = field(default_factory=list)
@@ -106,7 +110,7 @@ class Journal:
         CorruptRecordingError
             If there is no whole header.
         """
-        journal = cls(path, {})
+        journal = cls(path, {}, OwnNames(_recording_of(path).name, _recording_of(path)))
         for _, line in sound_lines(path, journal.altered):
             try:
                 journal._take(line)
@@ -137,19 +141,20 @@ class Journal:
             if line.startswith(_FRAME_START):
                 with suppress(orjson.JSONDecodeError):  # of a line without a seal
                     entry = orjson.loads(line)
-                    yield entry["key"], entry["frame"]
+                    yield entry["key"], self.names.frame_now(entry["frame"])
 
     def _take(self, line: bytes) -> None:
         """Take in what a line says, if it is not about a frame."""
         if line.startswith(_IMAGE_START):
             entry = orjson.loads(line)
             image = _IMAGE.validate_python(entry["image"])
-            self.images[image.key] = image
+            self.images[image.key] = self.names.image_now(image)
             self.planes_laid_out[image.key] = entry.get("planes", 0)
         elif line.startswith(LOAD_START):
             taken_in(self.load, orjson.loads(line)["load"])
         elif not self.header and not line.startswith(_FRAME_START):
             self.header = orjson.loads(line)["recording"]
+            self.names = OwnNames.of(self.header, self.names.path)
 
 
 def sound_lines(path: Path, altered: list[int] | None = None) -> Iterator[tuple[int, bytes]]:
@@ -199,6 +204,10 @@ def _no_header(path: Path) -> CorruptRecordingError:
         f"{path}: not the journal of a recording (its first line is cut or altered, and so is "
         "its copy). The pixels can be read without it, with any TIFF or Zarr reader."
     )
+
+
+def _recording_of(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(JOURNAL_SUFFIX))
 
 
 def whole_lines(path: Path) -> Iterator[bytes]:

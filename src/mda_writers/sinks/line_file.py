@@ -21,6 +21,11 @@ class LineFile:
     ----------
     path : Path
         The file, which must not exist: making one is also how names are reserved.
+
+    Attributes
+    ----------
+    identity : os.stat_result
+        Tells the file from another one that took its name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,6 +33,7 @@ class LineFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._fd = os.open(path, flags, 0o666)
         self._size = 0
+        self.identity = os.fstat(self._fd)
 
     def append(self, lines: bytes) -> None:
         """Append whole lines, each with its newline; all of them, or none."""

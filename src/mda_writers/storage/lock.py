@@ -6,6 +6,7 @@ import errno
 import os
 import platform
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 FAR_BYTE = 1 << 62
 """On Windows, the byte that is locked. A lock there keeps others from reading the bytes it covers;
 no file has this one."""
+
+PATIENCE_S = 0.2
+"""How long those who mean to write try to get a lock that somebody may only be looking at."""
 
 _HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
@@ -31,6 +35,8 @@ class FileLock:
     ----------
     path : Path
         The file. Its bytes may be read and written by anybody all the same.
+    patience_s : float
+        How long to try: whoever only looks whether it is held has it for a moment.
 
     Raises
     ------
@@ -40,15 +46,20 @@ class FileLock:
         If the file cannot be opened, or its file system has no locks.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience_s: float = 0.0) -> None:
         self._fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-        try:
-            _lock(self._fd)
-        except OSError as error:
-            self.release()
-            if error.errno in _HELD:
-                raise BlockingIOError(error.errno, error.strerror, str(path)) from error
-            raise
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return _lock(self._fd)
+            except OSError as error:
+                if error.errno in _HELD and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+                self.release()
+                if error.errno in _HELD:
+                    raise BlockingIOError(error.errno, error.strerror, str(path)) from error
+                raise
 
     def release(self) -> None:
         """Let go of the lock, and of the file."""

@@ -59,6 +59,8 @@ class Looking(RunOwner):
         if run is None:
             return found
         run.settle()
+        if run.gave_way:
+            return found
         if sidecar_path(run.path).exists():  # it has taken over from the journal
             for key, frame in read_sidecar(sidecar_path(run.path)):
                 found[key].append(frame)

@@ -118,7 +118,7 @@ class OMEZarrWriter(MDAWriter):
             return OmeZarrFormat(self._options)
         from mda_writers.formats.zarr_objects import OmeZarrObjects
 
-        return OmeZarrObjects(self._options, self._root(self._name), self._name)
+        return OmeZarrObjects(self._options, self._root(self._name))
 
     def _root(self, name: str) -> ObjectPath:
         return ObjectPath.of_url(f"{self._folder_url}/{name}", self._storage_options)

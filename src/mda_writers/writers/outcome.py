@@ -48,7 +48,7 @@ class Outcome(RunOwner):
     def paths(self) -> list[Path]:
         """The files of the last recording that exist."""
         run = self._run
-        if run is None:
+        if run is None or run.gave_way:
             return []
         names = (
             name

@@ -16,11 +16,12 @@ from mda_writers.errors import UnknownOptionError, WriteError, option_names
 from mda_writers.model.names import split_suffix
 from mda_writers.model.projection import MaxProjection
 from mda_writers.model.selection import FrameSelection
+from mda_writers.recording.replaced import find_existing
 from mda_writers.recording.run import Run
 from mda_writers.recording.seams import Limits, Seams
 from mda_writers.sinks.sidecar import journal_path, sidecar_path, write_sidecar
 from mda_writers.storage.failure import as_write_error
-from mda_writers.writers.existing import find_existing, free_path, remove_existing
+from mda_writers.writers.existing import free_path
 from mda_writers.writers.relay import Backlog, cancel_run, running_core
 
 if TYPE_CHECKING:
@@ -157,9 +158,7 @@ class RunOwner(OMETiffWriter):
 
     def _begin_run(self, locator: Locator, layout: Layout, header: Mapping[str, Any]) -> None:
         path = self._next_path()
-        if self._overwrite and self._runs == 0:
-            remove_existing(path)
-        self._runs += 1
+        replaces = self._overwrite and self._runs == 0
         set_id = str(uuid.uuid4())
         run = Run(
             path=path,
@@ -178,8 +177,10 @@ class RunOwner(OMETiffWriter):
             header=header,
             selection=self._selection,
             projection=self._projection,
+            replaces=replaces,
         )
         run.open()
+        self._runs += 1
         self._run = run
         self.position_arrays = run.arrays
         if self.watcher is not None:
