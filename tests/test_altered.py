@@ -26,6 +26,7 @@ from mda_writers import (
     verify,
 )
 from mda_writers.cli import app
+from mda_writers.dataset.napari_reader import get_reader
 from mda_writers.errors import WriteError
 from mda_writers.recording.stored import main_path
 
@@ -320,3 +321,47 @@ def test_every_file_of_a_recording_leads_to_it_everywhere(
         assert said.exit_code == 0, said.output
         with open_dataset(output) as dataset:
             assert dataset.sizes["p"] == 2
+
+
+def blinded(folder: Path) -> None:
+    """Take away the pixels of the first image, so that they can be read by nobody."""
+    for file in files_in(folder):
+        is_chunk = file.name.isdigit()
+        if is_chunk or file.suffix in (".tif", ".tiff", ".mkv", ".mp4"):
+            content = (folder / file).read_bytes()
+            (folder / file).write_bytes(content[: len(content) // 3])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", WRITERS)
+def test_pixels_that_cannot_be_read_are_never_reported_as_whole(
+    kind: str, recordings: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(recordings[kind], tmp_path / "in"))
+    main = main_path(report_in(folder))
+    blinded(folder)
+    out = tmp_path / "out"
+    page = tmp_path / "page.html"
+    for words in (
+        ["verify"],
+        ["report", "--no-verify", "-o", page],
+        ["report", "--verify", "-o", page],
+        ["sheet", "-o", out / "sheet.png"],
+        ["convert", "-o", out / "a.ome.tiff"],
+        ["convert", "-o", out / "a.ome.zarr"],
+        ["project", "-o", out / "p", "--axes", "t"],
+        ["trace", "-o", out / "t", "--region", "a=0:9,0:9"],
+    ):
+        said = CliRunner().invoke(app, [words[0], str(main), *map(str, words[1:])])
+        assert said.exit_code == 1, (words, said.output)
+        assert not said.output.startswith("done")
+        if words[0] == "report":
+            assert 'data-state="damaged"' in page.read_text()
+            assert 'data-integrity="intact"' not in page.read_text()
+    with pytest.raises(WriteError), open_dataset(main) as dataset:
+        dataset.to_xarray().compute()
+    layers_of = get_reader(str(main))
+    assert layers_of is not None
+    with pytest.raises(WriteError):
+        for pixels, _, _ in layers_of(str(main)):
+            np.asarray(pixels[0] if isinstance(pixels, list) else pixels)

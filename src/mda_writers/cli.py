@@ -86,11 +86,14 @@ def report(
     ] = None,
 ) -> None:
     """Write a page about a recording, or about all of a session, to look at in a browser."""
-    from mda_writers.report.page import write_report_page
+    from mda_writers.report.page import write_page
 
     with _told():
-        page = write_report_page(path, output, verify=check)
+        page, readable = write_page(path, output, verify=check)
     _console.print(str(page), soft_wrap=True)
+    if not readable:
+        _console.print("[red]Not all of it could be read; the page says what.[/red]")
+        raise typer.Exit(FOUND)
 
 
 app.command()(bench)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 import numpy as np
 
 from mda_writers.batch.inputs import find_inputs
+from mda_writers.batch.making import FaultsFoundError
 from mda_writers.batch.process import Process
 from mda_writers.batch.reading import opened
 from mda_writers.batch.starting import Running, run
@@ -38,7 +39,7 @@ def contact_sheet(
     """Draw a PNG with a tile for each image and channel of recordings.
 
     A tile shows the frame in the middle of z and t, between its own percentiles 0.1 and 99.9. A
-    recording that cannot be read has a tile that says so.
+    recording that cannot be read has a tile that says so; the sheet is drawn all the same.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def contact_sheet(
     FileNotFoundError, ValueError
         If inputs or sizes make no sense; nothing is done then.
     BatchError
-        If the sheet could not be made.
+        If the sheet could not be made, or something on it could not be read.
     """
     target = Path(output).expanduser().absolute()
     if target.suffix.lower() != ".png":
@@ -84,7 +85,7 @@ class ContactSheet(Process):
         return {"tile": self.tile, "columns": self.columns}
 
     def run(self, inputs: Sequence[Path], result: Path) -> str:
-        """Draw it, and say what could not be read."""
+        """Draw it; what could not be read makes it a failure, and has tiles that say so."""
         import cv2
 
         tiles, unread = [], []
@@ -97,7 +98,9 @@ class ContactSheet(Process):
                 tiles.append(self._tile(np.zeros((1, 1), np.uint8), f"{path.name}: unreadable"))
         _, encoded = cv2.imencode(".png", self._sheet(tiles))
         result.write_bytes(encoded.tobytes())
-        return "could not be read: " + "; ".join(unread) if unread else ""
+        if unread:
+            raise FaultsFoundError("could not be read: " + "; ".join(unread))
+        return ""
 
     def _sheet(self, tiles: list[np.ndarray]) -> np.ndarray:
         columns = min(len(tiles), self.columns or ceil(sqrt(len(tiles))))

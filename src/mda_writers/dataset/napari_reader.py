@@ -5,10 +5,11 @@ napari finds this by ``napari.yaml``; nothing here imports napari or Qt.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mda_writers.dataset.opening import open_dataset
-from mda_writers.errors import WriteError
+from mda_writers.dataset.opening import find_recording, open_dataset
+from mda_writers.errors import CorruptRecordingError, WriteError
 from mda_writers.model.channel_color import channel_color
 
 if TYPE_CHECKING:
@@ -26,9 +27,19 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
     try:
         for each in [path] if isinstance(path, str) else path:
             open_dataset(each).close()
+    except CorruptRecordingError:
+        # one of ours that is damaged: reading it says so, where others would show what they can
+        return read if _is_ours(each) else None
     except (WriteError, OSError, ImportError):
         return None
     return read
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        return find_recording(Path(path)) is not None
+    except CorruptRecordingError:
+        return True
 
 
 def read(path: str | list[str]) -> list[LayerData]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ LINES_LISTED = 20
 """Altered lines that are named."""
 
 COMPLETE, INCOMPLETE, INTERRUPTED, RUNNING = "complete", "incomplete", "interrupted", "running"
+DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Facts:
     path : Path
         Its main path.
     state : str
-        One of `COMPLETE`, `INCOMPLETE`, `INTERRUPTED`, `RUNNING`.
+        One of `COMPLETE`, `INCOMPLETE`, `INTERRUPTED`, `RUNNING`, `DAMAGED`: a recording is not
+        called complete when some of it cannot be read, or is not what was written.
     stored : StoredRecording
         What the files beside it say.
     load : list of dict
@@ -83,6 +85,11 @@ class Facts:
     def images(self) -> list[ImageLayout]:
         """The images, in order."""
         return list(self.stored.images.values())
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether all that was looked at could be read, and is what was written."""
+        return not self.problems and (self.verified is None or self.verified.intact)
 
     @property
     def frames_expected(self) -> int | None:
@@ -157,7 +164,9 @@ def _gather(path: Path, verify: bool | None, share: int) -> Facts:
     )
     if source is not None:
         source.close()
-    return facts
+    looks = facts.pixels.looks if facts.pixels is not None else []
+    problems += [f"Pixels could not be read: {each.problem}" for each in looks if each.problem]
+    return facts if facts.is_readable or facts.state == RUNNING else replace(facts, state=DAMAGED)
 
 
 def _frames(stored: StoredRecording, problems: list[str]) -> FrameColumns:

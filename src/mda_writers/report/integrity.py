@@ -25,7 +25,12 @@ FILES_LISTED = 500
 def integrity_section(facts: Facts, heading: str) -> Html:
     """Return the result of reading everything back, and the files."""
     result = facts.verified
-    told = _not_verified(facts) if result is None else _verified(result)
+    if result is None:
+        told = _not_verified(facts)
+    elif result.intact and not facts.is_readable:
+        told = _not_read()
+    else:
+        told = _verified(result)
     return el("section", el(heading, "Integrity"), told, _files(facts))
 
 
@@ -36,6 +41,14 @@ def _not_verified(facts: Facts) -> Html:
         else "“mda-writers verify” reads every frame back and compares it with its checksum."
     )
     return el("p", el("strong", "Not verified.", data_integrity="not verified"), " ", how)
+
+
+def _not_read() -> Html:
+    return el(
+        "p",
+        el("span", "Damaged", class_="chip bad", data_integrity="damaged"),
+        " Not all of it could be read; what is said at the top of the page.",
+    )
 
 
 def _verified(result: VerifyResult) -> Html:

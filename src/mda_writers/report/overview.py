@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mda_writers.report.facts import COMPLETE, INCOMPLETE, INTERRUPTED, RUNNING
+from mda_writers.report.facts import COMPLETE, DAMAGED, INCOMPLETE, INTERRUPTED, RUNNING
 from mda_writers.report.html import Html, el, figures, join, name, number, table
 from mda_writers.storage.space import human_bytes
 
@@ -19,6 +19,7 @@ CHIPS = {
     INCOMPLETE: ("bad", "Incomplete"),
     INTERRUPTED: ("bad", "Interrupted"),
     RUNNING: ("busy", "Running"),
+    DAMAGED: ("bad", "Damaged"),
 }
 """State → the class and the text of its chip."""
 
@@ -73,6 +74,8 @@ def _sentence(facts: Facts) -> str:
     return {
         COMPLETE: f"{count}; nothing is missing.",
         INCOMPLETE: f"{count}.",
+        DAMAGED: f"{count} by what the recording says of itself; some cannot be read, or are not "
+        "what was written.",
         RUNNING: f"{count} so far; this page is a look at a recording that goes on.",
         INTERRUPTED: f"{count}. The recording never came to its end; they can be read all the "
         f"same. “mda-writers recover” gives the files their final form.",

@@ -13,7 +13,7 @@ from mda_writers._version import __version__
 from mda_writers.errors import WriteError
 from mda_writers.recording.stored import main_path
 from mda_writers.report.drift_part import drift_section
-from mda_writers.report.facts import gather
+from mda_writers.report.facts import DAMAGED, gather
 from mda_writers.report.html import Html, el, join, name
 from mda_writers.report.integrity import integrity_section
 from mda_writers.report.load_part import load_section
@@ -61,6 +61,13 @@ def write_report_page(
     CorruptRecordingError
         If nothing can be told about it.
     """
+    return write_page(path, output, verify=verify)[0]
+
+
+def write_page(
+    path: str | Path, output: str | Path | None = None, *, verify: bool | None = None
+) -> tuple[Path, bool]:
+    """Write the page, as `write_report_page`; return also whether all could be read."""
     path = Path(path).expanduser().absolute()
     try:
         main = main_path(path)
@@ -69,7 +76,7 @@ def write_report_page(
     facts = gather(main, verify=verify)
     target = _target(output, main.with_name(f"{main.name}_report.html"))
     replace_bytes(target, page(main.name, recording_part(facts)).encode())
-    return target
+    return target, facts.state != DAMAGED
 
 
 def recording_part(facts: Facts, *, level: int = 1, anchor: str | None = None) -> Html:
@@ -90,7 +97,9 @@ def recording_part(facts: Facts, *, level: int = 1, anchor: str | None = None) -
     )
 
 
-def _write_session(session: Session, output: str | Path | None, verify: bool | None) -> Path:
+def _write_session(
+    session: Session, output: str | Path | None, verify: bool | None
+) -> tuple[Path, bool]:
     lines, parts = [], []
     for n, recording in enumerate(session.recordings):
         line, part = _session_recording(session, recording, f"recording-{n}", verify)
@@ -101,7 +110,8 @@ def _write_session(session: Session, output: str | Path | None, verify: bool | N
     target = _target(output, session.folder / own)
     content = page(session.folder.name, session_part(session, lines), *parts)
     replace_bytes(target, content.encode())
-    return target
+    damaged = any(line.problem or line.state == DAMAGED for line in lines)
+    return target, not (damaged or session.lost or session.damaged)
 
 
 def _session_recording(

@@ -43,6 +43,7 @@ class Session:
     devices: dict[Path, str] = field(default_factory=dict)
     lost: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    damaged: bool = False
 
 
 def open_session(path: Path) -> Session:
@@ -60,7 +61,7 @@ def open_session(path: Path) -> Session:
         raise _nothing_at(path)
     folder = (path if path.is_dir() else path.parent).absolute()
     stored = _stored(path, problems)
-    session = Session(folder, stored, [], problems=problems)
+    session = Session(folder, stored, [], problems=problems, damaged=bool(problems))
     if stored is not None:
         _take_devices(stored, session)
     others = _of_other_sessions(stored) if stored is not None else set()
