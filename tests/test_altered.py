@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mda_writers import (
+    Acquisition,
     BigTiffWriter,
     CV2Writer,
     OMEZarrWriter,
@@ -29,6 +30,7 @@ from mda_writers.cli import app
 from mda_writers.dataset.napari_reader import get_reader
 from mda_writers.errors import WriteError
 from mda_writers.recording.stored import main_path
+from sessions import film
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -365,3 +367,29 @@ def test_pixels_that_cannot_be_read_are_never_reported_as_whole(
     with pytest.raises(WriteError):
         for pixels, _, _ in layers_of(str(main)):
             np.asarray(pixels[0] if isinstance(pixels, list) else pixels)
+
+
+def test_every_changed_byte_of_a_session_is_noticed(tmp_path: Path) -> None:
+    with Acquisition(tmp_path / "data", subject="M1", session=1, task="rest") as acq:
+        film(acq, "camera", 2)
+        acq.note("a mouse")
+    folder = acq.manifest_path.parent
+    assert CliRunner().invoke(app, ["verify", str(folder)]).exit_code == 0
+    rng = np.random.default_rng(0)
+    own = [file for file in files_in(folder) if file.suffix in (".json", ".csv")]
+    assert acq.manifest_path in [folder / file for file in own]
+    for file in own:
+        content = (folder / file).read_bytes()
+        for offset in rng.integers(0, len(content), 8):
+            changed = bytearray(content)
+            changed[offset] ^= int(rng.integers(1, 255))
+            (folder / file).write_bytes(changed)
+            said = CliRunner().invoke(app, ["verify", str(folder)])
+            assert said.exit_code == 1, (file, offset)
+        (folder / file).write_bytes(content)
+    content = acq.manifest_path.read_bytes()
+    acq.manifest_path.write_bytes(content.replace(b'"M1"', b'"M2"', 1))
+    with pytest.raises(WriteError, match="altered"):
+        Acquisition.open(folder)
+    page = tmp_path / "page.html"
+    assert CliRunner().invoke(app, ["report", str(folder), "-o", str(page)]).exit_code == 1

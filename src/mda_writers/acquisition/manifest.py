@@ -11,6 +11,7 @@ from mda_writers.acquisition.moment import Moment
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_indented_json, to_json
 from mda_writers.model.versions import versions
+from mda_writers.sinks.seal import is_intact, seal_and_close
 from mda_writers.storage.atomic import replace_bytes
 from mda_writers.storage.failure import explained
 from mda_writers.storage.lock import this_process
@@ -160,7 +161,7 @@ class Manifest(BaseModel):
             If the disk does not take it; the file is then what it was.
         """
         # not pydantic's own JSON: that refuses the lone surrogates that a name or an error may hold
-        content = to_indented_json(self.model_dump())
+        content = seal_and_close(to_indented_json(self.model_dump()).rstrip()[:-2]) + b"\n"
         try:
             replace_bytes(path, content)
         except OSError as error:
@@ -175,9 +176,11 @@ class Manifest(BaseModel):
         FileNotFoundError
             If there is none.
         CorruptRecordingError
-            If the file is something else.
+            If the file is something else, or altered since it was written.
         """
         content = path.read_bytes()
+        if not is_intact(content):
+            raise CorruptRecordingError(f"{path}: altered since it was written.")
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:

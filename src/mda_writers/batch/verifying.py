@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import orjson
 from pydantic import TypeAdapter
@@ -19,10 +19,12 @@ from mda_writers.batch.process_record import size_of
 from mda_writers.batch.starting import Running, run_all, run_each
 from mda_writers.batch.verify import blocks_to_verify, verify, verify_part
 from mda_writers.batch.verify_result import VerifyResult, joined
-from mda_writers.errors import options_checked
+from mda_writers.errors import CorruptRecordingError, options_checked
+from mda_writers.sinks.seal import is_intact
+from mda_writers.storage.hashing import content_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from mda_writers.batch.crew import Crew
     from mda_writers.batch.parts import Block
@@ -42,7 +44,8 @@ def verify_all(
     folder for the results is named: then every recording gets ``<name>_verify.json`` there, and
     is skipped the next time, as long as its files have the size and the time they had. (What was
     found faulty is told of again.) For the record beside each result the files are read a second
-    time, as a whole.
+    time, as a whole. Otherwise the manifests of sessions are verified, too, with the notes, logs
+    and other files that are their own.
 
     Parameters
     ----------
@@ -64,7 +67,8 @@ def verify_all(
     found = find_inputs(inputs, ours_only=True)
     if results is not None:
         return run_each(Verify(), found, results, "_verify.json", running)
-    return run_all([Verification(path) for path, _ in found], running)
+    tasks = [Verification(path) for path, _ in found]
+    return run_all([*tasks, *map(SessionVerification, _manifests(found))], running)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,72 @@ class Verification:
         """Verify it by many hands."""
         calls = [(verify_part, self.output, part) for part in (None, *parts)]
         return outcome_of(self.output, lambda: _status(joined(crew.do(calls))))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionVerification:
+    """Verifies what a session's manifest says, and the files that are the session's own."""
+
+    output: Path
+
+    def run(self) -> JobResult:
+        """Do it; the recordings are verified by themselves."""
+        return outcome_of(self.output, self._run)
+
+    def parts(self, *, on_cluster: bool) -> list[Block]:
+        """Return nothing: these files are small."""
+        return []
+
+    def run_in_parts(self, parts: Sequence[Block], crew: Crew) -> JobResult:
+        """Do it; there are no parts."""
+        return self.run()
+
+    def _run(self) -> tuple[Status, str]:
+        text = self.output.read_bytes()
+        try:
+            content = orjson.loads(text)
+            logs = [each for each in content["producers"] if each["kind"] == "log"]
+            owners = [content, *(recording for log in logs for recording in log["recordings"])]
+            files = [file for owner in owners for file in owner["files"]]
+        except (ValueError, LookupError, TypeError) as error:
+            raise CorruptRecordingError(f"{self.output}: cut or altered ({error}).") from error
+        if not is_intact(text) or not text.endswith(b"}\n"):
+            raise CorruptRecordingError(f"{self.output}: altered since it was written.")
+        found = [what for file in files if (what := self._fault_of(file))]
+        if found:
+            raise CorruptRecordingError("; ".join(found))
+        return "done", f"a session's manifest, and {len(files)} files: as they were written"
+
+    def _fault_of(self, entry: Mapping[str, Any]) -> str:
+        path = self.output.parent / entry["path"]
+        if not path.exists():
+            return f"{entry['path']}: missing"
+        known = entry.get("xxh3_128")  # none while the session goes on
+        if known is not None and content_hash(path) != (entry["size_bytes"], known):
+            return f"{entry['path']}: altered since the session ended"
+        return ""
+
+
+def _manifests(found: Iterable[tuple[Path, Path]]) -> list[Path]:
+    """Return the manifests of sessions in the folders through which recordings were found."""
+    folders = {
+        folder
+        for path, root in found
+        for folder in path.parents
+        if folder == root or folder.is_relative_to(root)
+    }
+    files = (file for folder in sorted(folders) for file in folder.glob("*manifest*.json"))
+    return [file for file in files if _is_manifest(file)]
+
+
+def _is_manifest(file: Path) -> bool:
+    """Return whether a file is, or was before it was damaged, a session's manifest."""
+    text = file.read_bytes()
+    is_ours = not text or any(word in text for word in _IN_MANIFESTS)
+    return is_ours and not file.name.startswith(".")
+
+
+_IN_MANIFESTS = (b'"mda-writers session"', b'"producers"', b'"time_basis"')
 
 
 def _status(result: VerifyResult) -> tuple[Status, str]:
