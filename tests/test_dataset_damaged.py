@@ -139,7 +139,8 @@ def test_a_truncated_file_of_pixels_is_an_error_for_what_is_cut_off(
     shutil.copytree(recordings["planned finished"], tmp_path / "copy")
     file = tmp_path / "copy" / "exp_p0.ome.tif"
     with file.open("r+b") as stream:
-        stream.truncate(4096 + 3 * 16 * 24 * 2 + 5)
+        gap = 4096  # between the first plane and the others
+        stream.truncate(4096 + gap + 3 * 16 * 24 * 2 + 5)
     with open_dataset(tmp_path / "copy") as dataset:
         check_stamp(dataset.read_image(p=0, t=1, c=0), {"p": 0, "t": 1, "c": 0})
         with pytest.raises(CorruptRecordingError, match=r"cut off. It holds 3 whole planes"):

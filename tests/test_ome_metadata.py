@@ -146,7 +146,7 @@ def test_whatever_names_and_numbers_are_the_description_is_valid(
     )
     layout = Layout((image,), value, value, value, "", (name,), bits, name, value)
     plane = PlaneInfo((0, 1), 1, value, value, (value, value, None))
-    xml = OmeXml(str(uuid.UUID(int=1))).for_image(layout, "p0", [plane])
+    xml = OmeXml(str(uuid.UUID(int=1))).for_image(layout, "p0", {"p0": [plane]})
     described = ome_types.from_xml(xml.encode(), validate=True)
     assert "&#" not in xml.replace("&amp;#", "")
     assert described.images[0].pixels.channels[1].name == "DAPI"

@@ -45,7 +45,9 @@ class FrameReader:
     def read(self, key: str, ours: Mapping[str, Any]) -> np.ndarray:
         """Return a frame's pixels; they are valid until the next call."""
         image = self._images[key]
-        if "offset_bytes" in ours:
+        # the last row of a set's only plane lies apart
+        in_one_piece = image.planes > 1 or not image.one_of_several
+        if "offset_bytes" in ours and in_one_piece:
             return self._read_at(str(ours["file"]), int(ours["offset_bytes"]), image)
         pixels = self._format.read_frame(self._folder / image.file, image, ours)
         return np.ascontiguousarray(pixels)

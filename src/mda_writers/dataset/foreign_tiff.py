@@ -96,9 +96,9 @@ class ForeignTiff(StaticSource):
         if not images:
             raise CorruptRecordingError(f"{self._path}: a TIFF file without an image.")
         if text:
-            about = describe_ome(text, images)
-            complete = not any(self._absent(number) for number in range(len(self._series)))
-            return Contents(about, {"ome_xml": text}, complete=complete)
+            about, whole = describe_ome(text, images, self._path.parent)
+            absent = any(self._absent(number) for number in range(len(self._series)))
+            return Contents(about, {"ome_xml": text}, complete=whole and not absent)
         other = self._tif.imagej_metadata or (self._tif.shaped_metadata or ({},))[0]
         return Contents(_plain_layout(images, dict(other or {})), dict(other or {}))
 

@@ -15,6 +15,7 @@ from mda_writers.model.layout import Channel, ImageLayout, Layout, common_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 _UM = {
     None: 1.0,
@@ -30,25 +31,62 @@ _UM = {
 _S = {None: 1.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
 
 
-def describe_ome(xml: str, images: Sequence[ImageLayout]) -> Layout:
-    """Return the layout of `images` with what their XML tells; as they are where it is broken."""
+def describe_ome(xml: str, images: Sequence[ImageLayout], folder: Path) -> tuple[Layout, bool]:
+    """Return the layout of `images` with what their XML says; as they are where it is broken.
+
+    Parameters
+    ----------
+    xml : str
+        The description of a set of files.
+    images : sequence of ImageLayout
+        Those of its images that have a file here.
+    folder : Path
+        Where the files are.
+
+    Returns
+    -------
+    layout : Layout
+    whole : bool
+        Whether every image of the set has a file here.
+    """
     root = None
     with suppress(ET.ParseError):
         root = ET.fromstring(xml)
-    elements = [] if root is None else [e for e in root if _name(e) == "Image"]
+    every = [] if root is None else [e for e in root if _name(e) == "Image"]
+    elements = every
+    if root is not None and len(every) != len(images):
+        elements = [e for e in every if _has_file(e, root.get("UUID"), folder)]
     if len(elements) != len(images):
-        return Layout(images=tuple(images))
+        return Layout(images=tuple(images)), True
     described = tuple(map(_described, images, elements))
     pixels = _child(elements[0], "Pixels")
     if pixels is None:
-        return Layout(images=described)
+        return Layout(images=described), True
     z_step_um, time_interval_s = common_steps(described)
-    return Layout(
+    layout = Layout(
         images=described,
         pixel_size_um=_number(pixels, "PhysicalSizeX", _UM),
         z_step_um=z_step_um,
         time_interval_s=time_interval_s,
     )
+    return layout, len(elements) == len(every)
+
+
+def _has_file(image: ET.Element, own_uuid: str | None, folder: Path) -> bool:
+    """Return whether a file with planes of an image is here: the one that was opened, or another.
+
+    The one that was opened is known by its UUID: it may have been renamed.
+    """
+    pixels = _child(image, "Pixels")
+    blocks = [] if pixels is None else [e for e in pixels if _name(e) == "TiffData"]
+    for block in blocks:
+        file = _child(block, "UUID")
+        if file is None or file.text == own_uuid:
+            return True
+        name = file.get("FileName")
+        if name and (folder / name).exists():
+            return True
+    return False
 
 
 def _described(image: ImageLayout, element: ET.Element) -> ImageLayout:

@@ -130,7 +130,7 @@ class RecordingSource:
         if name == "bigtiff":
             from mda_writers.dataset.tiff_planes import TiffPlanes
 
-            return TiffPlanes(folder)
+            return TiffPlanes(folder, linked=".ome.tif" in self._book.header["path"].lower())
         if name == "tiff-series":
             from mda_writers.dataset.series_planes import SeriesPlanes
 

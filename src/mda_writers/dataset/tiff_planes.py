@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.dataset.paged_tiff import PagedTiff
-from mda_writers.dataset.tiff_header import COMPRESSION, check_header, first_ifd
+from mda_writers.dataset.tiff_header import COMPRESSION, check_header
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.formats.tiff_layout import DATA_OFFSET
+from mda_writers.formats.tiff_ending import read_head
+from mda_writers.formats.tiff_layout import STRIP_OFFSETS, FirstIfd, MappedPlanes, PlanePlaces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,11 +29,14 @@ class TiffPlanes:
     ----------
     folder : Path
         Where the files are.
+    linked : bool
+        Whether the files of one of several images have a gap (see `PlanePlaces`).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, linked: bool = False) -> None:
         self._folder = folder
-        self._maps: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._linked = linked
+        self._maps: OrderedDict[str, MappedPlanes] = OrderedDict()
         self._paged: OrderedDict[str, PagedTiff] = OrderedDict()
 
     def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
@@ -50,11 +54,7 @@ class TiffPlanes:
         paged = self._compressed(name, image)
         if paged is not None:
             return paged.read(numbers)
-        planes = self._planes(name, image, int(numbers.max()) + 1)
-        first = int(numbers[0])
-        if np.array_equal(numbers, np.arange(first, first + len(numbers))):
-            return planes[first : first + len(numbers)]  # a view instead of a copy
-        return np.asarray(planes[numbers])
+        return self._planes(name, image, int(numbers.max()) + 1).read(numbers)
 
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
         """Return the full resolution: our TIFF files have no other."""
@@ -67,7 +67,12 @@ class TiffPlanes:
             self._paged.popitem()[1].close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_folder": self._folder, "_maps": OrderedDict(), "_paged": OrderedDict()}
+        return {
+            "_folder": self._folder,
+            "_linked": self._linked,
+            "_maps": OrderedDict(),
+            "_paged": OrderedDict(),
+        }
 
     # ------------------------------------------------------------ helpers
 
@@ -79,31 +84,25 @@ class TiffPlanes:
         if paged is None:
             path = self._folder / name
             _size(path)
-            with path.open("rb") as stream:
-                if first_ifd(stream.read(DATA_OFFSET)).get(COMPRESSION, 1) == 1:
-                    return None
+            compression = FirstIfd(read_head(path)).get(COMPRESSION)
+            if compression is None or compression.value == 1:
+                return None
             paged = self._paged.setdefault(name, PagedTiff(path, image))
             if len(self._paged) > OPEN:
                 self._paged.popitem(last=False)[1].close()
         return paged
 
-    def _planes(self, name: str, image: ImageLayout, needed: int) -> np.ndarray:
+    def _planes(self, name: str, image: ImageLayout, needed: int) -> MappedPlanes:
         """Return the map of a file, of at least `needed` planes.
 
         The size is asked for each time: to touch a map behind the end of its file kills the
         process.
         """
-        path = self._folder / name
-        available = (_size(path) - DATA_OFFSET) // image.frame_bytes
-        if available < needed:
-            raise CorruptRecordingError(
-                f"{path}: cut off. It holds {max(0, available)} whole planes, and plane "
-                f"{needed - 1} is said to be on disk. Copy the file again if this is a copy; the "
-                "planes before the cut can be read."
-            )
+        path, size = self._folder / name, _size(self._folder / name)
+        places = PlanePlaces(image.frame_shape, image.dtype, self._linked and image.one_of_several)
         planes = self._maps.pop(name, None)
-        if planes is None or len(planes) < needed:
-            planes = _map(path, image, available)
+        if planes is None or not len(planes) >= needed <= places.planes_in(size, planes.split):
+            planes = _map(path, image, places, size, needed)
         self._maps[name] = planes
         if len(self._maps) > OPEN:
             self._maps.popitem(last=False)
@@ -120,9 +119,18 @@ def _size(path: Path) -> int:
         ) from error
 
 
-def _map(path: Path, image: ImageLayout, planes: int) -> np.ndarray:
-    dtype = np.dtype(image.dtype).newbyteorder("<")
-    with path.open("rb") as stream:
-        check_header(path, stream.read(DATA_OFFSET), image)
-        mapped = np.memmap(stream, dtype, "r", DATA_OFFSET, (planes, *image.frame_shape))
-    return mapped.view(np.ndarray)
+def _map(
+    path: Path, image: ImageLayout, places: PlanePlaces, size: int, needed: int
+) -> MappedPlanes:
+    head = read_head(path)
+    strips = FirstIfd(head).get(STRIP_OFFSETS)
+    split = places.is_split(1) and strips is not None and strips.count == 2
+    available = places.planes_in(size, split)
+    if available < needed:
+        raise CorruptRecordingError(
+            f"{path}: cut off. It holds {max(0, available)} whole planes, and plane "
+            f"{needed - 1} is said to be on disk. Copy the file again if this is a copy; the "
+            "planes before the cut can be read."
+        )
+    check_header(path, head, image)
+    return MappedPlanes(path, places, available, split)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from mda_writers.formats.bigtiff import BigTiffArray
+from mda_writers.formats.bigtiff import BigTiffArray, is_linked
 from mda_writers.formats.compressed_tiff import (
     CompressedTiffArray,
     compressed_pixels,
@@ -18,8 +18,14 @@ from mda_writers.formats.compressed_tiff import (
 )
 from mda_writers.formats.format import Format
 from mda_writers.formats.ome_xml import OmeXml
-from mda_writers.formats.tiff_ending import describe, end_laid_out, file_order, final_sizes
-from mda_writers.formats.tiff_layout import DATA_OFFSET
+from mda_writers.formats.tiff_ending import (
+    describe,
+    end_laid_out,
+    file_order,
+    final_sizes,
+    split_alone,
+)
+from mda_writers.formats.tiff_layout import DATA_OFFSET, PlanePlaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,18 +88,18 @@ class BigTiffFormat(Format):
             for image in layout.images
         ]
         layout = replace(layout, images=tuple(image for image, _, _ in ends))
-        unordered = {image.key: found for image, found, in_order in ends if not in_order}
-        for image, found, in_order in ends:
-            path, laid_out = folder / image.file, planes_laid_out.get(image.key, 0)
-            if not laid_out:
-                continue
+        found = {image.key: some for image, some, _ in ends}
+        unordered = {image.key: some for image, some, in_order in ends if not in_order}
+        ours = [end for end in ends if planes_laid_out.get(end[0].key)]
+        self._split_alone(folder, layout, [i for i, _, _ in ours if i.key not in compressed])
+        for image, some, in_order in ours:
+            path, xml = folder / image.file, None
             with self.unfinished(image.file):
-                xml = None
                 if self._xml is not None:
-                    xml = self._xml.for_image(layout, image.key, found, unordered)
+                    xml = self._xml.for_image(layout, image.key, found, unordered, compressed)
                 if image.key not in compressed:
-                    count = image.planes if in_order else len(found)
-                    end_laid_out(path, image, layout, xml, count, laid_out)
+                    count = image.planes if in_order else len(some)
+                    end_laid_out(path, image, layout, xml, count, is_linked(image, self._xml))
                 elif xml is not None:
                     describe(path, xml)
 
@@ -108,13 +114,24 @@ class BigTiffFormat(Format):
         else:
             yield image.file, compressed_pixels(folder / image.file)
 
+    def _split_alone(self, folder: Path, layout: Layout, images: Sequence[ImageLayout]) -> None:
+        """Make files fit for links that turned out to have one plane, before any file has them."""
+        if self._xml is None:
+            return
+        for image in images:
+            if image.planes == 1 and is_linked(image, self._xml):
+                xml = self._xml.for_image(replace(layout, images=(image,)), image.key)
+                with self.unfinished(image.file):
+                    split_alone(folder / image.file, image, layout, xml)
+
     def discard(self, path: Path) -> None:
         """Remove a file that no frame came for."""
         path.unlink(missing_ok=True)
 
     def damage(self, path: Path, image: ImageLayout) -> str:
         """Return what keeps a reader from finding the planes of a file; nothing if all is well."""
-        return damage_of(path, image.frame_bytes)
+        linked = is_linked(image, self._xml)
+        return damage_of(path, PlanePlaces(image.frame_shape, image.dtype, linked))
 
     def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
         """Return the pixels of one frame, found the way any reader of TIFF finds them."""
@@ -122,7 +139,7 @@ class BigTiffFormat(Format):
             return np.asarray(tif.pages[ours["ifd"]].asarray())
 
 
-def damage_of(path: Path, frame_bytes: int) -> str:
+def damage_of(path: Path, places: PlanePlaces) -> str:
     """Return what keeps a reader from finding the planes of a file; nothing if all is well."""
     try:
         if is_compressed(path):
@@ -133,8 +150,7 @@ def damage_of(path: Path, frame_bytes: int) -> str:
         return f"no readable TIFF ({type(error).__name__}: {error})"
     if complaints:
         return f"its directory is cut or altered ({complaints[0]})"
-    expected = DATA_OFFSET + np.arange(len(offsets)) * frame_bytes
-    if not np.array_equal(offsets, expected):
+    if not np.array_equal(offsets, places.offsets(len(offsets))):
         return "its directory is altered: a plane is not where it was written"
     return ""
 

@@ -207,7 +207,7 @@ def cut(path: Path, around: TiffLayout, old_planes: int, frame_bytes: int) -> No
         return
     file = BlockFile(path, direct=False)
     try:
-        put(file, around)
+        put(file, around, synced=True)
         file.truncate(end)
         file.sync()
     finally:

@@ -15,8 +15,8 @@ from mda_writers.formats.bigtiff_format import damage_of
 from mda_writers.formats.format import Format
 from mda_writers.formats.image_array import ImageArray
 from mda_writers.formats.stack_file import StackFile, StackKind, cut, planes_in
-from mda_writers.formats.tiff_ending import final_sizes
-from mda_writers.formats.tiff_layout import DATA_OFFSET, TiffLayout
+from mda_writers.formats.tiff_ending import cut_behind, final_sizes
+from mda_writers.formats.tiff_layout import DATA_OFFSET, PlanePlaces, TiffLayout
 from mda_writers.model.file_names import file_name
 from mda_writers.model.names import is_plain
 
@@ -121,7 +121,7 @@ class TiffSeriesFormat(Format):
     def damage(self, path: Path, image: ImageLayout) -> str:
         """Return what keeps a reader from the files of an image; nothing if all is well."""
         for file in sorted(path.glob(f"*{self._kind.suffix}")):
-            if damage := damage_of(file, image.frame_bytes):
+            if damage := damage_of(file, PlanePlaces(image.frame_shape, image.dtype)):
                 return f"{file.name}: {damage}"
         return ""
 
@@ -169,9 +169,11 @@ class TiffSeriesFormat(Format):
         if path in self.complete or not path.exists():
             return
         laid_out = planes_in(path)
+        around = self.around(layout, image, stack[0], planes)
         if laid_out > planes:
-            around = self.around(layout, image, stack[0], planes)
             cut(path, around, laid_out, image.frame_bytes)
+        else:
+            cut_behind(path, around)
         self.announce(path)
 
 

@@ -48,6 +48,8 @@ class ImageLayout:
         numpy's name of the pixel type.
     channels : tuple of Channel
         As many as ``sizes["c"]`` (one, where there is no such axis).
+    one_of_several : bool
+        Whether the recording has, or may get, more images than this one.
     growing : bool
         Whether the number of planes is unknown; `sizes` then tells those seen so far.
     frames_planned : int or None
@@ -80,6 +82,7 @@ class ImageLayout:
     time_interval_s: float | None = None
     file: str = ""
     files: tuple[str, ...] = ()
+    one_of_several: bool = False
 
     @property
     def all_files(self) -> tuple[str, ...]:

@@ -173,6 +173,8 @@ class RunImages:
             z_step_um=planned.z_step_um,
             time_interval_s=planned.time_interval_s,
             file=self._file(key, index),
+            # events without a plan that name a position may name others
+            one_of_several=not (self._alone and not self._by_key) or (growing and bool(index)),
         )
         image = RunImage(layout, planned, channels, indices)
         self._taken.add(fold(key))

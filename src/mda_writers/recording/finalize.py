@@ -85,9 +85,6 @@ def finish_files(path: Path, fmt: Format, *, damaged: bool = False) -> Finished:
         if "offset_bytes" in ours:
             end = ours["offset_bytes"] + journal.images[key].frame_bytes
             ends[ours["file"]] = max(ends[ours["file"]], end)
-    for key, image in journal.images.items():
-        if key not in planes and not journal.altered:  # a line that is lost may be about it
-            fmt.discard(path.parent / image.file)
     images = tuple(
         replace(
             image,
@@ -99,6 +96,10 @@ def finish_files(path: Path, fmt: Format, *, damaged: bool = False) -> Finished:
     )
     layout = replace(journal.layout, images=_cut_channels(images))
     about = fmt.finish(path.parent, layout, planes, journal.planes_laid_out)
+    for key, image in journal.images.items():
+        # no other file names it any more; a line that is lost may be about it
+        if key not in planes and not journal.altered:
+            fmt.discard(path.parent / image.file)
     if damaged:
         _look_for_damage(path.parent, fmt, layout)
     problems = _problems(journal, fmt, damaged)
