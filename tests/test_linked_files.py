@@ -211,6 +211,40 @@ def test_converted_sets_show_the_right_images(core: CMMCorePlus, tmp_path: Path)
     assert check_readers(tmp_path, "y_*.tif") == 9
 
 
+def test_each_file_describes_the_planes_of_all_images(core: CMMCorePlus, tmp_path: Path) -> None:
+    core.mda.set_engine(StampedEngine(core, move=True))
+    record(core, SEQUENCE, BigTiffWriter(tmp_path / "x.ome.tif"), progress=False)
+    positions = {"p0": 10, "β/2": -4, "p2": 0}
+    for path in tmp_path.glob("x_*.tif"):
+        with tifffile.TiffFile(path) as tif:
+            described = ome_types.from_xml(tif.ome_metadata or "", validate=True)
+        assert {image.name for image in described.images} == positions.keys()
+        for image in described.images:
+            assert len(image.pixels.planes) == 6
+            for plane in image.pixels.planes:
+                assert plane.delta_t is not None
+                assert plane.exposure_time is not None
+                assert plane.position_x == pytest.approx(positions[str(image.name)], abs=0.01)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=["plain", "compressed"])
+def test_a_file_that_is_sent_alone_knows_its_channels_and_sizes(
+    options: dict[str, Any], core: CMMCorePlus, tmp_path: Path
+) -> None:
+    core.mda.set_engine(StampedEngine(core))
+    record(core, SEQUENCE, BigTiffWriter(tmp_path / "x.ome.tif", **options), progress=False)
+    for file, p in {"x_p0.ome.tif": 0, "x_β-2.ome.tif": 1}.items():
+        alone = tmp_path / f"alone{p}" / "renamed.ome.tif"
+        alone.parent.mkdir()
+        shutil.copy(tmp_path / file, alone)
+        with open_dataset(alone) as dataset:
+            assert dataset.sizes == {"c": 2, "z": 3, "y": 32, "x": 32}
+            assert list(dataset.channels) == ["DAPI", "FITC"]
+            assert dataset.pixel_size_um == 0.5
+            assert not dataset.complete
+            check_stamp(dataset.read_image(c="FITC", z=2), {"t": 0, "p": p, "c": 1, "z": 2})
+
+
 def test_a_single_position_stays_in_one_piece_for_memory_maps(
     core: CMMCorePlus, tmp_path: Path
 ) -> None:
