@@ -242,7 +242,7 @@ def test_a_file_that_is_sent_alone_knows_its_channels_and_sizes(
             assert list(dataset.channels) == ["DAPI", "FITC"]
             assert dataset.pixel_size_um == 0.5
             assert not dataset.complete
-            check_stamp(dataset.read_image(c="FITC", z=2), {"t": 0, "p": p, "c": 1, "z": 2})
+            check_stamp(dataset.read_image(c="FITC", z=2), {"p": p, "c": 1, "z": 2})
 
 
 def test_a_single_position_stays_in_one_piece_for_memory_maps(

@@ -77,7 +77,8 @@ class BigTiffFormat(Format):
         planes_laid_out: Mapping[str, int],
     ) -> None:
         """Bring every file into its final form; arrays of a user's own are left alone."""
-        # the journal says it, not the file: that may be damaged
+        # the journal says it, not the file: that may be damaged. The only plane of a file that
+        # others link to is in two pieces and has no offset, either; it is described alike
         compressed = {
             key
             for key, some in planes.items()
