@@ -10,13 +10,15 @@ from mda_writers.dataset.finished_book import FinishedBook
 from mda_writers.dataset.journal_book import JournalBook
 from mda_writers.dataset.levels import level_depths
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.recording.formats_table import format_of
 from mda_writers.sinks.sidecar import recording_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from mda_writers.dataset.sources import Contents, Frame, Planes
+    from mda_writers.formats.format import Format
     from mda_writers.model.layout import ImageLayout
 
 
@@ -147,10 +149,7 @@ class RecordingSource:
             from mda_writers.dataset.video_planes import VideoPlanes
 
             return VideoPlanes(folder, self._file_of)
-        raise CorruptRecordingError(
-            f"{self._path}: a recording in the format {name!r}, which this version cannot read. "
-            "Update mda-writers."
-        )
+        return FormatPlanes(folder, format_of(self._book.header), self.metadata)
 
     def _file_of(self, image: ImageLayout, channel: int) -> str:
         """Return the file of an image's channel, as its first frame tells it; "" without one."""
@@ -176,6 +175,54 @@ class RecordingSource:
                 written[both] &= ~told[both]
             came += [(image.key, tuple(map(int, place))) for place in np.argwhere(written)]
         return came
+
+
+class FormatPlanes:
+    """Reads frames the way their format says; of a format that has no faster reader here.
+
+    Parameters
+    ----------
+    folder : Path
+        The recording's.
+    fmt : Format
+        Reads single frames.
+    metadata : callable
+        Returns the metadata of a frame, from its image and its place.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fmt: Format,
+        metadata: Callable[[ImageLayout, tuple[int, ...]], dict[str, Any]],
+    ) -> None:
+        self._folder = folder
+        self._format = fmt
+        self._metadata = metadata
+
+    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+        """Return every frame's place, counted in the order of the axes."""
+        return np.where(numbers >= 0, np.arange(numbers.size).reshape(numbers.shape), numbers)
+
+    def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
+        """Return frames by their place."""
+        frames = np.zeros((len(slots), *image.frame_shape), image.dtype)
+        for frame, slot in zip(frames, slots, strict=True):
+            place = tuple(map(int, np.unravel_index(slot, tuple(image.sizes.values()))))
+            ours = self._metadata(image, place)["mda_writers"]
+            path = self._folder / image.file
+            try:
+                frame[...] = self._format.read_frame(path, image, ours)
+            except Exception as error:  # whatever a damaged file makes its reader do
+                raise CorruptRecordingError(f"{path}: frame at {place}: {error}") from error
+        return frames
+
+    def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
+        """Return the frame shape: there are no smaller levels."""
+        return [tuple(image.frame_shape)]
+
+    def close(self) -> None:
+        """Nothing is kept open."""
 
 
 def open_book(path: Path) -> FinishedBook | JournalBook:

@@ -247,11 +247,11 @@ def _event_key(index: Mapping[str, int]) -> IndexKey:
 def files_of(path: Path, names: Iterable[str]) -> list[Path]:
     """Return the files of the recording at `path` whose images are called `names`.
 
-    An image that is a folder lies in a Zarr store, whose own metadata belong to the recording, too:
-    the store is named then, and not each of its images.
+    Images that lie in a folder of the recording's own name, as in a Zarr store, are not named one
+    by one: the folder has more to it, and stands for all of them.
     """
     files = (path.parent / name for name in names)
-    return list(dict.fromkeys(path if file.is_dir() else file for file in files))
+    return list(dict.fromkeys(path if path in file.parents else file for file in files))
 
 
 def _existing(path: Path, finished: Finished) -> list[str]:
