@@ -19,12 +19,14 @@ from mda_writers import (
     CV2Writer,
     OMEZarrWriter,
     TiffSeriesWriter,
+    WriteError,
     convert,
     record,
     save_array,
 )
 from mda_writers.batch.delta_f import dff
 from mda_writers.batch.projection import project
+from mda_writers.batch.summary import BatchError
 from mda_writers.cli import app
 from mda_writers.errors import UnknownOptionError, options_checked
 
@@ -127,3 +129,82 @@ def test_names_that_resemble_none_get_the_list() -> None:
         taking(xyz=1)
     assert taking(1, second=2) == 3
     assert mda_writers.record.__doc__
+
+
+OVERWRITERS = [
+    (BigTiffWriter, "a.ome.tiff"),
+    (BigTiffWriter, "a.tif"),
+    (OMEZarrWriter, "a.ome.zarr"),
+    (CV2Writer, "a.mp4"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), OVERWRITERS)
+@pytest.mark.parametrize("what", ["a folder of the user's own", "a foreign file"])
+def test_overwrite_replaces_recordings_only(
+    what: str, kind: type, name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    kept = path / "thesis.txt" if what.endswith("own") else path
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("precious")
+    with pytest.raises(FileExistsError, match="or to none"):
+        kind(path, overwrite=True)
+    with pytest.raises(FileExistsError):
+        kind(path)
+    assert kept.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("kind", "name"), OVERWRITERS)
+def test_what_comes_after_the_constructor_is_not_overwritten_either(
+    kind: type, name: str, tmp_path: Path
+) -> None:
+    writer = kind(tmp_path / name, overwrite=True)
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(WriteError, match="or to none"):
+        writer.begin(16, 16)
+    assert (tmp_path / name).read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("kind", "name"), OVERWRITERS)
+@pytest.mark.parametrize("what", ["nothing", "a recording", "a killed one"])
+def test_overwrite_takes_what_is_nobodys_and_what_is_ours(
+    what: str, kind: type, name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if what.endswith(("recording", "one")):
+        recorded(kind(path))
+    if what == "a killed one":
+        (tmp_path / f"{name}_recording.json").unlink()
+    assert recorded(kind(path, overwrite=True)).complete
+    assert mda_writers.verify(path, progress=False).ok
+
+
+def recorded(writer: Any) -> Any:
+    writer.begin(16, 16)
+    writer.add_frame(np.zeros((16, 16), np.uint8))
+    return writer.finish()
+
+
+@pytest.mark.parametrize("name", ["a.ome.tiff", "a.ome.zarr"])
+def test_saved_arrays_overwrite_saved_arrays_only(name: str, tmp_path: Path) -> None:
+    array = np.zeros((16, 16), np.uint8)
+    save_array(tmp_path / "ours" / name, array, axes="YX")
+    save_array(tmp_path / "ours" / name, array + 1, axes="YX", overwrite=True)
+    theirs = tmp_path / "theirs" / name
+    theirs.mkdir(parents=True)
+    (theirs / "thesis.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match="is not a recording"):
+        save_array(theirs, array, axes="YX", overwrite=True)
+    assert (theirs / "thesis.txt").read_text() == "precious"
+
+
+def test_convert_overwrites_no_folder_of_a_users_own(tmp_path: Path) -> None:
+    recorded(BigTiffWriter(tmp_path / "a.ome.tiff"))
+    theirs = tmp_path / "b.ome.zarr"
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("precious")
+    with pytest.raises(BatchError, match="is not a recording"):
+        convert(tmp_path / "a.ome.tiff", theirs, overwrite=True, progress=False)
+    assert (theirs / "thesis.txt").read_text() == "precious"

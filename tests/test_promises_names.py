@@ -7,15 +7,26 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import tifffile
 import useq
 from hypothesis import example, given
 from hypothesis import strategies as st
+from lxml import etree
 from ome_types import from_xml
 
 from engine import StampedEngine
-from mda_writers import BigTiffWriter, record
+from mda_writers import (
+    BigTiffWriter,
+    CV2Writer,
+    OMEZarrWriter,
+    TiffSeriesWriter,
+    WriteError,
+    open_dataset,
+    record,
+    verify,
+)
 from mda_writers.model.names import (
     MAX_NAME_LENGTH,
     fold,
@@ -96,6 +107,108 @@ def test_numbers_are_put_before_the_whole_suffix(stem: str, suffix: str) -> None
     path = with_stem_suffix(Path("folder") / f"{stem}{suffix}", "_1")
     assert path.name == f"{stem}_1{suffix}"
     assert split_suffix(f"{stem}{suffix}") == (stem, suffix)
+
+
+HARD = ["\ufffe", "a\x00b\x1b", "\ud800", "x\udfff", "]]>", "\U0001fffe", "細" * 300, "é" * 300]
+
+FORMATS = {
+    "tiff": (BigTiffWriter, "a.ome.tiff", {}),
+    "zlib": (BigTiffWriter, "a.ome.tif", {"compression": "zlib"}),
+    "plain": (BigTiffWriter, "a.tif", {}),
+    "zarr": (OMEZarrWriter, "a.ome.zarr", {}),
+    "zarr-0.4": (OMEZarrWriter, "a.zarr", {"ngff_version": "0.4"}),
+    "ffv1": (CV2Writer, "a.mkv", {"fourcc": "FFV1"}),
+    "mp4": (CV2Writer, "a.mp4", {}),
+    "avi": (CV2Writer, "a.avi", {"fourcc": "MJPG"}),
+    "series": (TiffSeriesWriter, "a", {"ome": True}),
+    "named": (TiffSeriesWriter, "a", {"template": "{channel}_{position}_{c}_{t}"}),
+}
+
+
+def check_readable(folder: Path, path: str) -> None:
+    """Check that every description is XML, that it names files that exist, and all frames."""
+    for file in folder.rglob("*"):
+        text = b""
+        if file.suffix in (".tif", ".tiff"):
+            with tifffile.TiffFile(file) as tif:
+                text = (tif.ome_metadata or "").encode()
+        if file.suffix == ".xml":
+            text = file.read_bytes()
+        if text:
+            from_xml(text)
+            for uuid in etree.fromstring(text).iter("{*}UUID"):
+                assert (file.parent / uuid.get("FileName")).exists()
+    with open_dataset(path) as dataset:
+        assert dataset.complete
+        for index in dataset.image_coordinates:
+            dataset.read_image(**index)
+    assert verify(path, progress=False).ok
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_no_format_minds_the_names_of_channels_cameras_and_keys(kind: str, tmp_path: Path) -> None:
+    make, file, options = FORMATS[kind]
+    for number, name in enumerate(HARD):
+        folder = tmp_path / str(number)
+        with make(folder / file, **options) as writer:
+            writer.begin(
+                16,
+                16,
+                dtype="uint8",
+                sizes={"p": 2, "t": 1, "c": 2},
+                channels=[name, "x"],
+                camera=name,
+                metadata={name: name},
+            )
+            for _ in range(4):
+                writer.add_frame(np.zeros((16, 16), np.uint8), metadata={name: name})
+            report = writer.finish({name: name})
+        check_readable(folder, report.path)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_no_format_minds_the_names_of_positions(
+    kind: str, core: CMMCorePlus, tmp_path: Path
+) -> None:
+    core.mda.set_engine(StampedEngine(core))
+    make, file, options = FORMATS[kind]
+    sequence = useq.MDASequence(
+        stage_positions=[useq.Position(x=n, y=0, name=name) for n, name in enumerate(HARD)],
+        channels=["DAPI", "a\ufffe\ud800\x00"],
+        metadata={name: name for name in HARD},
+    )
+    (report,) = record(core, sequence, make(tmp_path / file, **options), progress=False)
+    check_readable(tmp_path, report.path)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(("letter", "length"), [("a", 199), ("細", 200), ("a", 201), ("細", 250)])
+def test_a_name_that_fits_at_the_beginning_fits_at_the_end(
+    length: int, letter: str, kind: str, tmp_path: Path
+) -> None:
+    make, file, options = FORMATS[kind]
+    suffix = file[1:]
+    stem = letter * ((length - len(suffix)) // len(letter.encode()))
+    if length > 200 and suffix:
+        with pytest.raises(ValueError, match="too long for a recording's name"):
+            make(tmp_path / (stem + suffix), **options)
+        assert not list(tmp_path.iterdir())
+        return
+    writer = make(tmp_path / (stem + suffix), **options)
+    for _ in range(2):  # the second run's name is longer
+        try:
+            writer.begin(
+                16, 16, dtype="uint8", sizes={"g": 2, "p": 2, "c": 2}, channels=["é" * 200, "x"]
+            )
+        except WriteError as error:
+            assert "too long" in str(error)
+            break
+        for _ in range(8):
+            writer.add_frame(np.zeros((16, 16), np.uint8))
+        assert writer.finish().complete
+        check_readable(tmp_path, writer.result().path)
+    names = [path.name for path in tmp_path.rglob("*")]
+    assert not [name for name in names if name.endswith(".tmp")]
 
 
 POSITIONS = [

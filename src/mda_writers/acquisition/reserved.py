@@ -72,8 +72,10 @@ def legal(wanted: PurePath, suffix: str) -> PurePath:
             f"{MAX_STEM_BYTES} leave room for what is written beside it. Shorten it in your path "
             "policy."
         )
-    folders = [safe_name(part, MAX_STEM_BYTES) for part in wanted.parts[:-1]]
-    return PurePath(*folders, safe_name(stem, MAX_STEM_BYTES) + suffix)
+    *folders, name = (
+        safe_name(part, MAX_STEM_BYTES, MAX_STEM_BYTES) for part in (*wanted.parts[:-1], stem)
+    )
+    return PurePath(*folders, name + suffix)
 
 
 def _numbered(stem: str, others: int) -> Iterator[str]:

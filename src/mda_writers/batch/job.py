@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from mda_writers.batch.inputs import files_of
 from mda_writers.batch.making import make_in_parts, make_whole
 from mda_writers.batch.parts import are_worth_it
-from mda_writers.batch.placing import WorkFolder, check_free, record_path
+from mda_writers.batch.placing import WorkFolder, check_free, check_replaceable, record_path
 from mda_writers.batch.process_record import ProcessRecord, plain, size_of, stamp_of
 from mda_writers.errors import DiskFullError, WriteError
 from mda_writers.storage.space import free_bytes, human_bytes
@@ -99,8 +99,7 @@ class Job:
             about = (self.process.name, plain(self.process.parameters))
             if known is not None and known.answers(*about, files, self.output.parent):
                 return "failed" if known.faulty else "skipped", known.remark
-            if not self.overwrite:
-                check_free(self.output)
+            (check_replaceable if self.overwrite else check_free)(self.output)
             before = [stamp_of(file) for file in files]
             made = _kept_off_full_disks(self.output, lambda: make(self, files, work))
             _check_unchanged(before, files)

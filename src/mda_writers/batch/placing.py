@@ -18,7 +18,7 @@ from mda_writers.sinks.seal import is_intact, sealed
 from mda_writers.sinks.sidecar import recording_path
 from mda_writers.storage.atomic import replace_bytes
 from mda_writers.storage.lock import FileLock
-from mda_writers.writers.existing import remove_existing
+from mda_writers.writers.existing import check_is_recording, remove_existing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,8 +177,21 @@ def check_free(output: Path) -> None:
             raise FileExistsError(_taken(path))
 
 
+def check_replaceable(output: Path) -> None:
+    """Refuse to replace a folder that is neither a result nor a recording.
+
+    Raises
+    ------
+    FileExistsError
+        If it is somebody else's.
+    """
+    if output.is_dir() and ProcessRecord.read(record_path(output)) is None:
+        check_is_recording(output)
+
+
 def remove_result(output: Path) -> None:
     """Remove a result with all of its files, its record first."""
+    check_replaceable(output)
     record = ProcessRecord.read(record_path(output))
     record_path(output).unlink(missing_ok=True)
     remove_existing(output)

@@ -17,7 +17,13 @@ from mda_writers.formats.video_finish import finish_video
 from mda_writers.formats.video_options import Subject
 from mda_writers.formats.video_pool import VideoPool
 from mda_writers.formats.video_read import VideoReader
-from mda_writers.model.names import safe_name, with_stem_suffix
+from mda_writers.model.names import (
+    MAX_NAME_LENGTH,
+    room_behind,
+    safe_name,
+    split_suffix,
+    with_stem_suffix,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -240,7 +246,9 @@ def _file_name(folder: Path, image: ImageLayout, channel: int) -> str:
     name = known.name if known else ""
     if image.sizes.get("c", 1) == 1 and not (image.growing and name):
         return image.file
-    return with_stem_suffix(folder / image.file, f"_{safe_name(name or f'c{channel}')}").name
+    room = min(2 * MAX_NAME_LENGTH, room_behind(*split_suffix(image.file)))
+    safe = safe_name(name or f"c{channel}", max_bytes=max(1, room))
+    return with_stem_suffix(folder / image.file, f"_{safe}").name
 
 
 def _read_into(

@@ -16,15 +16,30 @@ if TYPE_CHECKING:
     from mda_writers.model.layout import ImageLayout
 
 MAX_NAME_LENGTH = 80
-"""Characters kept of a position's name: with the recording's own name in front and the
-sidecar's suffix behind, the file name stays under the 255 bytes of common file systems."""
+"""Characters kept of a position's name, and up to twice as many bytes."""
+
+NAME_BYTES = 255
+"""Bytes of a name in common file systems."""
+
+RECORDING_BYTES = 200
+"""Bytes of a recording's own name at most. While it is written, its sidecar is called
+``.<name>_frame_metadata.json.<process>.tmp``, 33 bytes more, and each of its images
+``.<stem>_<position>_<channel>_<number><suffix>.<process>.tmp``."""
+
+CHANNEL_BYTES = 17
+"""Bytes that a position leaves for a channel behind it, in names that have both."""
+
+_NUMBER_BYTES = len("_99999")
+_UNFINISHED_BYTES = len(".") + len(".4194304.tmp")
+"""Bytes by which an image's file is longer while it is written."""
 
 _DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr")
 
 # https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 _NUMBERED = {f"{device}{n}" for device in ("com", "lpt") for n in "123456789¹²³"}
 _RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$"} | _NUMBERED
-_ILLEGAL = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+# the last two are what XML cannot hold, and OME-XML names the files
+_ILLEGAL = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ufffe\uffff]')
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -136,16 +151,55 @@ def is_plain(name: str) -> bool:
 _LEADS_ELSEWHERE = re.compile(r"[/\\\x00]")
 
 
-def safe_name(name: str, max_length: int = MAX_NAME_LENGTH) -> str:
+def check_name(name: str) -> None:
+    """Refuse a recording's name beside which not all of its files would find theirs.
+
+    Raises
+    ------
+    ValueError
+        If it is too long, or no text.
+    """
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name!a}: is no text, which names of recordings must be.") from error
+    if length > RECORDING_BYTES:
+        raise ValueError(
+            f"{name}: {length} bytes are too long for a recording's name; {RECORDING_BYTES} leave "
+            "room for what is written beside it. Shorten it."
+        )
+
+
+def room_behind(stem: str, suffix: str) -> int:
+    """Return the bytes that a part may have in a file's name ``<stem>_<part><suffix>``.
+
+    There is room for a number behind it, and for what the file is called while it is written.
+    """
+    around = len(f"{stem}_{suffix}".encode()) + _NUMBER_BYTES + _UNFINISHED_BYTES
+    return NAME_BYTES - around
+
+
+def safe_name(name: str, max_length: int = MAX_NAME_LENGTH, max_bytes: int | None = None) -> str:
     """Return `name` as a file name that Windows, macOS and Linux all accept.
 
     Letters of any script stay. What a file system forbids becomes ``-``; a name that nothing is
     left of becomes ``_``. Two names may become one: see `unique_name`.
+
+    Parameters
+    ----------
+    name : str
+        Any text.
+    max_length : int
+        Characters to keep.
+    max_bytes : int, optional
+        Bytes to keep; by default twice as many.
     """
-    text = "".join(c for c in name if unicodedata.category(c) not in ("Cc", "Cs", "Cf"))
+    # lone surrogates as they are on record: a name read from there gives the same file name
+    name = name.encode("utf-8", "backslashreplace").decode()
+    text = "".join(c for c in name if unicodedata.category(c) not in ("Cc", "Cf"))
     # an encoded file name is NFC on Linux and Windows; macOS would fold two spellings into one
     text = _ILLEGAL.sub("-", unicodedata.normalize("NFC", text))
-    text = _shorten(text, max_length).strip(" .")
+    text = _shorten(text, max_length, max_bytes or 2 * max_length).strip(" .")
     if text.split(".")[0].rstrip(" ").lower() in _RESERVED:
         text = f"_{text}"
     return text or "_"
@@ -174,9 +228,9 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFKD", name).casefold())
 
 
-def _shorten(text: str, max_length: int) -> str:
+def _shorten(text: str, max_length: int, max_bytes: int) -> str:
     text = text[:max_length]
     # file systems count bytes, and a letter may have four
-    while len(text.encode()) > 2 * max_length:
+    while len(text.encode()) > max_bytes:
         text = text[:-1]
     return text

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from mda_writers.errors import FrameError
 from mda_writers.model.channels import CameraChannels
 from mda_writers.model.layout import AXES, ImageLayout
-from mda_writers.model.names import fold, safe_name, split_suffix, unique_name
+from mda_writers.model.names import (
+    CHANNEL_BYTES,
+    MAX_NAME_LENGTH,
+    fold,
+    room_behind,
+    safe_name,
+    split_suffix,
+    unique_name,
+)
 from mda_writers.model.plan import ImageIndex, PlannedImage, image_index, image_name
 from mda_writers.model.run_image import RunImage, readable
 from mda_writers.model.scope import Camera, Scope
@@ -157,7 +165,9 @@ class RunImages:
             channels = CameraChannels([camera.label], {})
         sizes, indices = side_by_side(planned, channels)
         name = planned.name if number is None else f"{planned.name}_{camera.label}"
-        key = unique_name(safe_name(name), self._taken)
+        room = room_behind(*split_suffix(self._file_name)) - CHANNEL_BYTES
+        room = min(2 * MAX_NAME_LENGTH, max(1, room))
+        key = unique_name(safe_name(name, max_bytes=room), self._taken)
         index = dict(planned.image_index) | ({} if number is None else {"cam": number})
         layout = ImageLayout(
             key=key,

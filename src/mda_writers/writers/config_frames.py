@@ -11,7 +11,8 @@ from mda_writers.formats.ome_elements import LENGTH_UNITS, TIME_UNITS
 from mda_writers.model.encode import to_json
 from mda_writers.model.names import safe_name
 from mda_writers.storage.atomic import replace_bytes
-from mda_writers.writers.save_array import METADATA_SUFFIX, _array, describe, write_array
+from mda_writers.writers.existing import METADATA_SUFFIX
+from mda_writers.writers.save_array import _array, describe, write_array
 
 _SPELLINGS = {"um": "µm", "μm": "µm", "micron": "µm", "microns": "µm", "angstrom": "Å", "sec": "s"}
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from mda_writers._upstream import OMETiffWriter
 from mda_writers.errors import UnknownOptionError, WriteError, option_names
-from mda_writers.model.names import split_suffix
+from mda_writers.model.names import check_name, split_suffix
 from mda_writers.model.projection import MaxProjection
 from mda_writers.model.selection import FrameSelection
-from mda_writers.recording.replaced import find_existing
+from mda_writers.recording.replaced import check_own, find_existing
 from mda_writers.recording.run import Run
 from mda_writers.recording.seams import Limits, Seams
 from mda_writers.sinks.sidecar import journal_path, sidecar_path, write_sidecar
@@ -86,7 +86,10 @@ class RunOwner(OMETiffWriter):
         self._backlog = Backlog()
         self._runs = 0
         self._check_suffix()
-        if not overwrite:
+        check_name(self.path.name)
+        if overwrite:
+            _refuse_foreign(self.path)
+        else:
             _refuse_existing(self.path)
         _open_writers.add(self)
 
@@ -158,6 +161,10 @@ class RunOwner(OMETiffWriter):
 
     def _begin_run(self, locator: Locator, layout: Layout, header: Mapping[str, Any]) -> None:
         path = self._next_path()
+        try:
+            check_name(path.name)  # a later run's is numbered
+        except ValueError as error:
+            raise WriteError(str(error)) from error
         replaces = self._overwrite and self._runs == 0
         set_id = str(uuid.uuid4())
         run = Run(
@@ -238,6 +245,13 @@ def _finish_all() -> None:
     for writer in list(_open_writers):
         with writer._never_raising():
             writer._finish_open_run("the program ended before the recording did")
+
+
+def _refuse_foreign(path: Path) -> None:
+    try:
+        check_own(path)
+    except WriteError as error:
+        raise FileExistsError(str(error)) from None
 
 
 def _refuse_existing(path: Path) -> None:

@@ -15,12 +15,12 @@ import numpy as np
 from mda_writers.errors import DiskFullError, options_checked
 from mda_writers.formats.array_tiff import ArrayDescription, ome_xml, write_tiff
 from mda_writers.model.encode import to_json
-from mda_writers.model.names import split_suffix
+from mda_writers.model.names import check_name, split_suffix
 from mda_writers.storage.atomic import replace_bytes
 from mda_writers.storage.space import free_bytes, human_bytes
 from mda_writers.writers.array_blocks import planes_of
+from mda_writers.writers.existing import METADATA_SUFFIX, check_is_recording
 
-METADATA_SUFFIX = "_metadata.json"
 _TIFF = (".ome.tif", ".ome.tiff")
 _ZARR = (".ome.zarr", ".zarr")
 _BESIDE_BYTES = 1 << 20  # the sidecar, and what is around the pixels
@@ -155,6 +155,7 @@ def write_array(
     write = _write_tiff if _suffix(path) in _TIFF else _write_zarr
     if write is _write_tiff:
         ome_xml(described)  # what OME cannot hold shows here, before anything is written
+    check_name(path.name)
     sidecar = path.with_name(path.name + METADATA_SUFFIX)
     _check_free(path, sidecar, overwrite)
     text = to_json(about) + b"\n"
@@ -227,6 +228,7 @@ def _check_free(path: Path, sidecar: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{existing[0]}: exists. Choose another name, or pass overwrite=True to replace it."
         )
+    check_is_recording(path)
 
 
 def _check_space(path: Path, described: ArrayDescription) -> None:
