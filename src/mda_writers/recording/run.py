@@ -22,6 +22,7 @@ from mda_writers.sinks.frame_table import FrameTable
 from mda_writers.sinks.load_log import LoadLog
 from mda_writers.sinks.max_projection import ProjectionSink
 from mda_writers.sinks.projection_names import free_folder
+from mda_writers.sinks.sidecar import journal_path
 from mda_writers.storage.failure import as_write_error, explained
 from mda_writers.storage.lock import this_process
 
@@ -281,8 +282,15 @@ class Run:
             self.path.parent,
             self.limits.min_free_bytes,
             claimed=self.fmt.claims_room and not is_open,
-            bytes_under_way=self.pool.bytes_under_way,
+            bytes_under_way=self._bytes_to_come,
         )
+
+    def _bytes_to_come(self) -> int:
+        """Return the room that frames handed over before may still take.
+
+        The sidecar, which becomes as large as the journal is, is written beside it.
+        """
+        return self.pool.bytes_under_way() + journal_path(self.path).stat().st_size
 
     def _array_sink(self) -> ArraySink:
         return ArraySink(
