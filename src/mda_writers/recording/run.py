@@ -290,7 +290,8 @@ class Run:
 
         The sidecar, which becomes as large as the journal is, is written beside it.
         """
-        return self.pool.bytes_under_way() + journal_path(self.path).stat().st_size
+        under_way: int = self.pool.bytes_under_way()
+        return under_way + journal_path(self.path).stat().st_size
 
     def _array_sink(self) -> ArraySink:
         return ArraySink(
