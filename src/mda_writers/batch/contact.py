@@ -16,6 +16,7 @@ from mda_writers.batch.reading import opened
 from mda_writers.batch.starting import Running, run
 from mda_writers.errors import options_checked
 from mda_writers.formats.contrast import contrast_of
+from mda_writers.recording.runs import frames_at, slots_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -134,13 +135,11 @@ def _pictures(dataset: Dataset, name: str) -> Iterator[tuple[np.ndarray, str]]:
         slots = source.slots(image.key)
         axes = list(image.sizes)
         for c in range(image.sizes.get("c", 1)):
-            places = [
-                p for p in np.argwhere(slots >= 0) if "c" not in axes or p[axes.index("c")] == c
-            ]
+            places = [p for p in frames_at(slots) if "c" not in axes or p[axes.index("c")] == c]
             if not places:
                 continue
-            middle = tuple(places[len(places) // 2])
-            frame = source.read(image, slots[middle].reshape(1))[0]
+            middle = places[len(places) // 2]
+            frame = source.read(image, slots_at(slots, middle[None]))[0]
             channel = image.channels[c].name if c < len(image.channels) else ""
             caption = " ".join(text for text in (name, image.name, channel) if text)
             yield contrast_of([frame]).apply(np.ascontiguousarray(frame)), caption

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mda_writers.recording.runs import frames_at
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -45,7 +47,7 @@ def groups_of(dataset: Dataset, axes: str) -> Iterator[Group]:
     for image in source.contents.layout.images:
         slots = source.slots(image.key)
         kept = [n for n, axis in enumerate(image.sizes) if axis not in axes]
-        places = np.argwhere(slots >= 0)
+        places = frames_at(slots)
         numbers = np.zeros(len(places), np.int64)
         for n in kept:
             numbers = numbers * slots.shape[n] + places[:, n]

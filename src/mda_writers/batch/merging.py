@@ -24,6 +24,7 @@ from mda_writers.batch.stream import write_stream
 from mda_writers.errors import options_checked
 from mda_writers.model.frame import Frame
 from mda_writers.model.names import split_suffix
+from mda_writers.recording.runs import dense
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -95,7 +96,7 @@ class Merge(Process):
             parts = _parts(datasets, inputs, self.names)
             images = [image for part in parts for image in part.images.values()]
             filled = {
-                image.key: part.dataset.source.slots(key) >= 0
+                image.key: dense(part.dataset.source.slots(key)) >= 0
                 for part in parts
                 for key, image in part.images.items()
                 if part.dataset.complete

@@ -29,6 +29,7 @@ from mda_writers.batch.stream import write_stream
 from mda_writers.errors import options_checked
 from mda_writers.model.frame import Frame
 from mda_writers.model.layout import AXES, Channel
+from mda_writers.recording.runs import dense, slots_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -160,7 +161,7 @@ def _filled(dataset: Dataset, axes: str) -> dict[str, np.ndarray]:
     source = dataset.source
     return {
         image.key: np.asarray(
-            (source.slots(image.key) >= 0).any(
+            (dense(source.slots(image.key)) >= 0).any(
                 axis=tuple(n for n, axis in enumerate(image.sizes) if axis in axes)
             )
         )
@@ -183,7 +184,7 @@ def _maximum(dataset: Dataset, image: ImageLayout, places: np.ndarray) -> np.nda
     slots = source.slots(image.key)
     largest: np.ndarray | None = None
     for place in places:
-        frame = source.read(image, slots[tuple(place)].reshape(1))[0]
+        frame = source.read(image, slots_at(slots, place[None]))[0]
         if largest is None:
             largest = np.array(frame, image.dtype)
         else:

@@ -12,6 +12,7 @@ from mda_writers.batch.parts import blocks_of
 from mda_writers.dataset.opening import open_dataset
 from mda_writers.errors import WriteError
 from mda_writers.model.encode import to_json
+from mda_writers.recording.runs import count_frames, frames_at, slots_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -69,11 +70,11 @@ def planes_in(dataset: Dataset, image: ImageLayout, begin: int, end: int | None)
     """Return the frames ``begin`` to ``end`` (not included) of those of an image on disk."""
     source = dataset.source
     slots = source.slots(image.key)
-    places = np.argwhere(slots >= 0)[begin:end]
+    places = frames_at(slots)[begin:end]
     count = max(1, BLOCK_BYTES // max(1, image.frame_bytes))
     for first in range(0, len(places), count):
         block = places[first : first + count]
-        pixels = source.read(image, slots[tuple(block.T)].reshape(len(block)))
+        pixels = source.read(image, slots_at(slots, block))
         for place, frame in zip(block, pixels, strict=True):
             where = tuple(map(int, place))
             yield Plane(image, where, frame, source.metadata(image, where))
@@ -85,9 +86,7 @@ def blocks_in(dataset: Dataset) -> list[Block]:
     return [
         block
         for image in source.contents.layout.images
-        for block in blocks_of(
-            image.key, int((source.slots(image.key) >= 0).sum()), image.frame_bytes
-        )
+        for block in blocks_of(image.key, count_frames(source.slots(image.key)), image.frame_bytes)
     ]
 
 

@@ -25,6 +25,7 @@ from mda_writers.dataset.opening import find_recording
 from mda_writers.dataset.sidecar_index import SidecarIndex
 from mda_writers.errors import WriteError
 from mda_writers.model.frame import Frame
+from mda_writers.recording.runs import count_frames, dense, frames_at
 from mda_writers.recording.stored import StoredRecording
 from mda_writers.sinks.sidecar import sidecar_path
 
@@ -46,7 +47,7 @@ def stream_of(dataset: Dataset, path: Path) -> FrameStream:
     stored = _stored(path)
     layout = dataset.source.contents.layout
     if stored is None:
-        filled = {image.key: dataset.source.slots(image.key) >= 0 for image in layout.images}
+        filled = {image.key: dense(dataset.source.slots(image.key)) >= 0 for image in layout.images}
         frames = (_frame(plane) for plane in planes_of(dataset))
         return new_stream(layout, layout.images, filled, dataset.summary_metadata, frames)
     report = stored.report
@@ -87,7 +88,7 @@ def blocks_to_replay(
         return []
     stored = _stored(path)
     if stored is None:
-        counts = {i.key: int((dataset.source.slots(i.key) >= 0).sum()) for i in images}
+        counts = {i.key: count_frames(dataset.source.slots(i.key)) for i in images}
     elif _is_simple(stored):
         counts = SidecarIndex(sidecar_path(stored.path)).counts()
     else:
@@ -189,7 +190,7 @@ def _bare(dataset: Dataset, path: Path) -> Iterator[tuple[str, Place, Frame]]:
             yield key, tuple(metadata["mda_writers"]["place"]), _again(pixels, metadata)
         return
     for image in source.contents.layout.images:
-        for where in np.argwhere(source.slots(image.key) >= 0):
+        for where in frames_at(source.slots(image.key)):
             place = tuple(map(int, where))
             plane = Plane(image, place, _no_pixels(image), source.metadata(image, place))
             yield image.key, place, _frame(plane)

@@ -15,6 +15,7 @@ from mda_writers.batch.regions import Regions
 from mda_writers.batch.starting import Running, run_each
 from mda_writers.errors import options_checked
 from mda_writers.model.encode import csv_cell
+from mda_writers.recording.runs import count_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -104,7 +105,7 @@ class Trace(Process):
             images = dataset.source.contents.layout.images
             image = dataset.source.contents.layout.image(part.key)
             before = images[: images.index(image)]
-            first = sum(int((dataset.source.slots(i.key) >= 0).sum()) for i in before)
+            first = sum(count_frames(dataset.source.slots(i.key)) for i in before)
             mine = slice(first + part.begin, first + part.end)
             coordinates = dataset.image_coordinates[mine]
             planes = planes_in(dataset, image, part.begin, part.end)

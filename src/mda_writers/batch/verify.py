@@ -15,7 +15,7 @@ from mda_writers.batch.parts import blocks_of
 from mda_writers.batch.verify_result import VerifyResult
 from mda_writers.dataset.sidecar_index import SidecarIndex
 from mda_writers.recording.formats_table import format_of
-from mda_writers.recording.runs import slots_of
+from mda_writers.recording.runs import count_frames, slots_of
 from mda_writers.recording.stored import StoredRecording
 from mda_writers.sinks.seal import SEALS, FileSeal
 from mda_writers.sinks.sidecar import journal_path, sidecar_path
@@ -152,7 +152,7 @@ class _Record:
         for key, image in self._stored.images.items():
             slots = slots_of(image.sizes, self._stored.header["runs"].get(key, ()))
             told = sum(slots[place] >= 0 for place in self._frames.get(key, ()))
-            count += int((slots >= 0).sum()) - int(told)
+            count += count_frames(slots) - int(told)
         return count
 
     @property

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from mda_writers.model.layout import ImageLayout
 
+MOST_VALUES = 1_000_000
+"""Values of an axis that are held one by one."""
+
 LISTED = 20
 """Values that an error lists."""
 
@@ -35,15 +38,15 @@ class AxisNames:
         self.table = ImageTable(self.images)
 
     @cached_property
-    def axes(self) -> dict[str, tuple[Value, ...]]:
+    def axes(self) -> dict[str, Sequence[Value]]:
         """Axis → its values, the slowest first: names where they are unique, else indices."""
-        axes: dict[str, tuple[Value, ...]] = {}
+        axes: dict[str, Sequence[Value]] = {}
         for axis in self.table.axes:
             indices = sorted(self._outer_indices[axis])
             axes[axis] = self._position_values(indices) if axis == "p" else tuple(indices)
         for axis in _inner_axes(self.images):
             size = max(image.sizes.get(axis, 1) for image in self.images)
-            axes[axis] = self._channel_values(size) if axis == "c" else tuple(range(size))
+            axes[axis] = self._channel_values(size) if axis == "c" else numbered(size)
         return axes
 
     @property
@@ -131,7 +134,7 @@ class AxisNames:
             )
         return found[0]
 
-    def _channel_values(self, size: int) -> tuple[Value, ...]:
+    def _channel_values(self, size: int) -> Sequence[Value]:
         longest = max(self.images, key=lambda image: len(image.channels))
         names = [channel.name for channel in longest.channels]
         agree = all(
@@ -140,7 +143,7 @@ class AxisNames:
             for n, channel in enumerate(image.channels)
         )
         unique = len(set(names)) == len(names) == size and all(names)
-        return tuple(names) if agree and unique else tuple(range(size))
+        return tuple(names) if agree and unique else numbered(size)
 
     def _channel_index(self, name: str, image: ImageLayout | None) -> int:
         images = self.images if image is None else (image,)
@@ -176,6 +179,11 @@ class AxisNames:
         if len(values) > LISTED and not isinstance(values[0], str):
             return f"{values[0]} to {values[-1]}"
         return ", ".join(map(str, values[:LISTED])) + " …" * (len(values) > LISTED)
+
+
+def numbered(size: int) -> Sequence[int]:
+    """Return the indices along an axis: of one that is very long, without making each of them."""
+    return range(size) if size > MOST_VALUES else tuple(range(size))
 
 
 def cameras_of(image: ImageLayout) -> int:

@@ -162,7 +162,10 @@ class Dataset(Described):
         from mda_writers.dataset.labelled import to_xarray
 
         array, kept = self._lazy(None, False, level, fill_value, coords)
-        labels = {a: [self._coordinates.value(a, v) for v in vs] for a, vs in kept.items()}
+        labels = {
+            a: vs if isinstance(vs, range) else [self._coordinates.value(a, v) for v in vs]
+            for a, vs in kept.items()
+        }
         chosen = FrameGrid(
             self._source, self._coordinates, *choose(self._coordinates, None, coords)
         )
@@ -252,7 +255,7 @@ class Dataset(Described):
         level: int,
         fill_value: float,
         coords: Mapping[str, Any],
-    ) -> tuple[Any, dict[str, list[Any]]]:
+    ) -> tuple[Any, dict[str, Sequence[Any]]]:
         """Return a lazy array, and the axes before y and x with their values."""
         if not self._images:
             raise CoordinateError(f"{self.path}: there are no frames yet.")

@@ -40,7 +40,7 @@ class Described:
         self._update()
 
     @property
-    def axes(self) -> dict[str, tuple[Value, ...]]:
+    def axes(self) -> dict[str, Sequence[Value]]:
         """Axis → its values, slowest first; names for channels and positions that have them."""
         return dict(self._coordinates.axes)
 

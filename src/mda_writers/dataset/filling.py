@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mda_writers.dataset.sources import LEFT_OUT, MISSING
-from mda_writers.recording.runs import BY_PLACE
+from mda_writers.recording.runs import BY_PLACE, FewSlots, is_sparse
 
 if TYPE_CHECKING:
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.recording.runs import Slots
 
 
 class PlaceError(ValueError):
@@ -36,7 +38,9 @@ class FillingImage:
         self._extent = (0,) * len(image.sizes) if image.growing else tuple(image.sizes.values())
         self._slots = np.full(self._extent, MISSING, np.int64)
         self._line_at = np.full(self._extent, MISSING, np.int64)
-        self._told: np.ndarray | None = None
+        self._told: Slots | None = None
+        # of an image that grew far beyond its frames: place → slot and line
+        self._few: dict[tuple[int, ...], tuple[int, int]] | None = None
 
     @property
     def layout(self) -> ImageLayout:
@@ -50,8 +54,11 @@ class FillingImage:
         self._image = image
 
     @property
-    def slots(self) -> np.ndarray:
+    def slots(self) -> Slots:
         """The slot of every place, as in `FrameSource`."""
+        if self._few is not None:
+            self._told = self._told or _few_slots(self._extent, self._few)
+            return self._told
         if not self._image.growing:
             return self._slots  # a copy of a million for each new frame would cost 10 ms
         if self._told is None:
@@ -62,7 +69,7 @@ class FillingImage:
 
     def line_at(self, place: tuple[int, ...]) -> int:
         """Return where in the journal the line of a frame begins."""
-        return int(self._line_at[place])
+        return int(self._line_at[place]) if self._few is None else self._few[place][1]
 
     def take(self, places: np.ndarray, slots: np.ndarray, lines: np.ndarray) -> None:
         """Note frames.
@@ -81,6 +88,9 @@ class FillingImage:
         """
         if self._image.growing:
             self._make_room(places)
+        if self._few is not None:
+            self._take_few(places, slots, lines)
+            return
         flat = self._flat(places)
         twice = ~np.isin(self._slots.reshape(-1)[flat], (MISSING, LEFT_OUT))
         twice[_repeated(flat)] = True
@@ -120,17 +130,49 @@ class FillingImage:
             return np.zeros(len(places), np.int64)
         return np.asarray(np.ravel_multi_index(tuple(within.T), shape))
 
+    def _keep_few(self) -> None:
+        """Go on with the frames alone: an array of all places would be empty for the most part."""
+        there = np.argwhere(self._slots != MISSING)
+        at = tuple(there.T)
+        kept = zip(self._slots[at].tolist(), self._line_at[at].tolist(), strict=True)
+        self._few = dict(zip(map(tuple, there.tolist()), kept, strict=True))
+        self._slots = self._line_at = np.zeros((0,) * len(self._extent), np.int64)
+
+    def _take_few(self, places: np.ndarray, slots: np.ndarray, lines: np.ndarray) -> None:
+        assert self._few is not None
+        count = len(self._extent)
+        for row, place in enumerate(places.tolist()):
+            key = tuple(place[:count])
+            if min(key) < 0 or any(i >= 0 for i in place[count:]):
+                raise PlaceError(row, "names a place outside of its image")
+            if key in self._few:
+                raise PlaceError(row, "names a place that another line has named")
+            self._few[key] = (int(slots[row]), int(lines[row]))
+        self._told = None
+
     def _make_room(self, places: np.ndarray) -> None:
         """Let an image that grows have `places`, with room to spare."""
         needed = places[:, : len(self._extent)].max(axis=0, initial=-1) + 1
         self._extent = tuple(map(int, np.maximum(self._extent, needed)))
         shape = self._slots.shape
-        if (needed <= shape).all():
+        if self._few is not None or (needed <= shape).all():
+            return
+        frames = int((self._slots != MISSING).sum()) + len(places)
+        if is_sparse(prod(self._extent), frames):
+            self._keep_few()
             return
         roomy = [n if i <= n else max(int(i), 2 * n) for i, n in zip(needed, shape, strict=True)]
         self._slots, self._line_at = (
             _enlarged(array, roomy) for array in (self._slots, self._line_at)
         )
+
+
+def _few_slots(shape: tuple[int, ...], few: dict[tuple[int, ...], tuple[int, int]]) -> FewSlots:
+    places = np.array(list(few), np.int64)
+    flat = np.ravel_multi_index(tuple(places.T), shape)
+    slots = np.array([slot for slot, _ in few.values()], np.int64)
+    order = np.argsort(flat)
+    return FewSlots(shape, flat[order], np.where(slots == BY_PLACE, flat, slots)[order])
 
 
 def _enlarged(array: np.ndarray, shape: list[int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from mda_writers.dataset.sidecar_index import SidecarIndex
 from mda_writers.dataset.sources import Contents
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.names import OwnNames
-from mda_writers.recording.runs import slots_of
+from mda_writers.recording.runs import FewSlots, Slots, slots_of
 from mda_writers.recording.stored import read_recording
 from mda_writers.sinks.sidecar import recording_path, sidecar_path
 
@@ -43,7 +43,7 @@ class FinishedBook:
         self.names = OwnNames.of(content, path)
         layout = replace(layout, images=tuple(map(self.names.image_now, layout.images)))
         self._runs: dict[str, Any] = content["runs"]
-        self._slots: dict[str, np.ndarray] = {}
+        self._slots: dict[str, Slots] = {}
         self._sidecar = SidecarIndex(sidecar_path(path))
         self.header = content
         self.format = str(content["format"])
@@ -55,7 +55,7 @@ class FinishedBook:
             complete=report.complete,
         )
 
-    def slots(self, key: str) -> np.ndarray:
+    def slots(self, key: str) -> Slots:
         """Return the slot of every place of an image."""
         if key not in self._slots:
             sizes = self.contents.layout.image(key).sizes
@@ -69,7 +69,11 @@ class FinishedBook:
         """Return what the sidecar says about a frame."""
         slots = self.slots(image.key)
         flat = int(np.ravel_multi_index(place, slots.shape)) if place else 0
-        return self._sidecar.find(image.key, place, int((slots.ravel()[:flat] >= 0).sum()))
+        if isinstance(slots, FewSlots):
+            before = int(np.searchsorted(slots.places, flat))
+        else:
+            before = int((slots.ravel()[:flat] >= 0).sum())
+        return self._sidecar.find(image.key, place, before)
 
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return every frame of the sidecar."""

@@ -10,6 +10,7 @@ import numpy as np
 from mda_writers.dataset.coordinates import CoordinateError
 from mda_writers.dataset.levels import level_shapes, read_level
 from mda_writers.model.layout import AXES
+from mda_writers.recording.runs import FewSlots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +50,10 @@ class FrameGrid:
     ) -> None:
         self._source = source
         self._coordinates = coordinates
-        self._axes = {axis: list(values) for axis, values in axes.items()}
+        self._axes = {
+            axis: values if isinstance(values, range) else list(values)
+            for axis, values in axes.items()
+        }
         self._fixed = dict(fixed)
         self._fill = fill_value
         self._level = level
@@ -87,7 +91,7 @@ class FrameGrid:
 
     def _chosen(self, index: tuple[Any, ...]) -> dict[str, list[Value]]:
         return {
-            axis: np.atleast_1d(np.array(values, object)[i]).tolist()
+            axis: _at(values, i)
             for (axis, values), i in zip(self._axes.items(), index, strict=False)
         }
 
@@ -101,7 +105,10 @@ class FrameGrid:
             image = self._image(only)
             if image is not None and slots.size and slots.min() >= 0:
                 return self._frames(image, slots.ravel()).reshape(shape)
-        block = np.full(shape, self._fill, self.dtype)
+        # zeros take no memory where nothing is written, as in a box that is nearly empty
+        block = np.zeros(shape, self.dtype)
+        if self._fill:
+            block[...] = self._fill
         # outer axes first, so that one index along them is all that an image has to fill
         positions = [list(chosen).index(axis) for axis in outer]
         by_image = np.moveaxis(block, positions, range(len(outer)))
@@ -131,10 +138,19 @@ class FrameGrid:
         slots = self._source.slots(image.key)
         lacking = [axis for axis in image.sizes if axis not in inner]
         order = [axis for axis in inner if axis in image.sizes] + lacking
-        slots = slots.transpose([list(image.sizes).index(axis) for axis in order])
-        for axis in order:
-            values = chosen[axis] if axis in inner else [self._fixed.get(axis, 0)]
-            slots = _take(slots, self._indices(axis, values, image), order.index(axis))
+        at = {
+            axis: self._indices(
+                axis, chosen[axis] if axis in inner else [self._fixed.get(axis, 0)], image
+            )
+            for axis in order
+        }
+        if isinstance(slots, FewSlots):
+            slots = slots.box([at[axis] for axis in image.sizes])
+            slots = slots.transpose([list(image.sizes).index(axis) for axis in order])
+        else:
+            slots = slots.transpose([list(image.sizes).index(axis) for axis in order])
+            for n, axis in enumerate(order):
+                slots = _take(slots, at[axis], n)
         slots = slots.reshape(slots.shape[: sum(a in inner for a in order)])
         for n, axis in enumerate(inner):
             if axis not in image.sizes:
@@ -191,6 +207,14 @@ class FrameGrid:
                 "by cam or p."
             )
         return images[0]
+
+
+def _at(values: Sequence[Value], index: Any) -> list[Value]:
+    """Return the values that an index chooses."""
+    if isinstance(values, range) and isinstance(index, int | slice):
+        chosen = values[index]
+        return list(chosen) if isinstance(chosen, range) else [chosen]
+    return list(np.atleast_1d(np.array(values, object)[index]).tolist())
 
 
 def _take(slots: np.ndarray, indices: Sequence[int], axis: int) -> np.ndarray:

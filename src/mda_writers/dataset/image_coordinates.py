@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from mda_writers.recording.runs import FewSlots
+
 if TYPE_CHECKING:
     from mda_writers.dataset.coordinates import Coordinates, Value
     from mda_writers.dataset.sources import FrameSource
+    from mda_writers.recording.runs import Slots
 
 
 class ImageCoordinates(Sequence[dict[str, "Value"]]):
@@ -21,7 +24,7 @@ class ImageCoordinates(Sequence[dict[str, "Value"]]):
     def __init__(self, source: FrameSource, coordinates: Coordinates) -> None:
         self._coordinates = coordinates
         slots = [source.slots(image.key) for image in coordinates.images]
-        self._flat = [np.flatnonzero(each >= 0) for each in slots]
+        self._flat = [_filled(each) for each in slots]
         self._shapes = [each.shape for each in slots]
         self._ends = np.cumsum([len(flat) for flat in self._flat])
 
@@ -43,3 +46,7 @@ class ImageCoordinates(Sequence[dict[str, "Value"]]):
 
     def __repr__(self) -> str:
         return f"<coordinates of {len(self)} frames>"
+
+
+def _filled(slots: Slots) -> np.ndarray:
+    return slots.places if isinstance(slots, FewSlots) else np.flatnonzero(slots >= 0)

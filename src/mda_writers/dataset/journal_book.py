@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mda_writers.dataset.sources import Frame
+    from mda_writers.recording.runs import Slots
 
 HEADER_WAIT_S = 2.0
 """A journal's name is reserved a moment before its first line is written."""
@@ -88,7 +89,7 @@ class JournalBook:
             complete=False,
         )
 
-    def slots(self, key: str) -> np.ndarray:
+    def slots(self, key: str) -> Slots:
         """Return the slot of every place of an image."""
         return self._images[key].slots
 

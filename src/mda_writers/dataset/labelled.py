@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def to_xarray(
     dataset: Dataset,
     array: Any,
-    axes: Mapping[str, list[Any]],
+    axes: Mapping[str, Sequence[Any]],
     level: int,
     images: Sequence[ImageLayout],
 ) -> Any:
@@ -41,6 +41,8 @@ def to_xarray(
     steps = _steps(dataset, level, images)
     labels: dict[str, Any] = {}
     for axis, size in zip(dims, array.shape, strict=True):
+        if isinstance(axes.get(axis), range):
+            continue  # labels for each of so many would fill the memory
         step, unit = steps.get(axis, (None, ""))
         values = axes.get(axis, range(size))
         if step is not None and all(isinstance(v, int) for v in values):

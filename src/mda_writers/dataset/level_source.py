@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mda_writers.dataset.levels import level_depths
+from mda_writers.recording.runs import dense
 
 if TYPE_CHECKING:
     from mda_writers.dataset.sources import PixelSource
@@ -49,7 +50,7 @@ class LevelSource:
     def slots(self, key: str) -> np.ndarray:
         """Return the slot of every place; a plane is there if one of those it covers is."""
         sizes = self._images[key].sizes
-        there = self._source.slots(key) >= 0
+        there = dense(self._source.slots(key)) >= 0
         if "z" in sizes:
             there = _any_of(there, list(sizes).index("z"), sizes["z"])
         return np.where(there, np.arange(there.size).reshape(there.shape), -1)

@@ -14,6 +14,7 @@ from mda_writers.model.plan import planned_images
 from mda_writers.model.report import MISSING_LISTED
 from mda_writers.model.run_images import of_camera, side_by_side
 from mda_writers.model.scope import Scope
+from mda_writers.recording.runs import dense
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,8 @@ def missing_frames(
     found = (
         coordinates.of(image, place)
         for image in contents.layout.images
-        for place in _unwritten(image, source.slots(image.key), holes.get(image.key))
+        if not image.growing
+        for place in _unwritten(dense(source.slots(image.key)), holes.get(image.key))
     )
     return list(islice(found, MISSING_LISTED))
 
@@ -65,11 +67,7 @@ def _of_event(index: dict[str, int], coordinates: Coordinates) -> list[dict[str,
     return found
 
 
-def _unwritten(
-    image: ImageLayout, slots: np.ndarray, planned: np.ndarray | None
-) -> Iterator[tuple[int, ...]]:
-    if image.growing:
-        return iter(())
+def _unwritten(slots: np.ndarray, planned: np.ndarray | None) -> Iterator[tuple[int, ...]]:
     absent = slots == MISSING if planned is None else (slots == MISSING) & planned
     return (tuple(map(int, place)) for place in np.argwhere(absent))
 

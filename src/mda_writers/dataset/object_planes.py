@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.recording.runs import Slots
 
 
 class ObjectPlanes:
@@ -33,7 +34,7 @@ class ObjectPlanes:
         self._root = ObjectPath.of_url(url, self._options)
         self._levels: dict[str, list[Any]] = {}
 
-    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+    def slots(self, image: ImageLayout, numbers: Slots) -> Slots:
         """Return the numbers as they are."""
         return numbers
 

@@ -11,6 +11,7 @@ from mda_writers.dataset.journal_book import JournalBook
 from mda_writers.dataset.levels import level_depths
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.recording.formats_table import format_of
+from mda_writers.recording.runs import FewSlots, frames_at
 from mda_writers.sinks.sidecar import recording_path
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mda_writers.dataset.sources import Contents, Frame, Planes
     from mda_writers.formats.format import Format
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.recording.runs import Slots
 
 
 class RecordingSource:
@@ -44,7 +46,7 @@ class RecordingSource:
         self._path = path
         self._storage_options = dict(storage_options or {})
         self._files: dict[tuple[str, int], str] = {}
-        self._slots: dict[str, np.ndarray] = {}
+        self._slots: dict[str, Slots] = {}
         self._book: FinishedBook | JournalBook = open_book(path)
         self._planes = self._planes_of(self._book.format)
 
@@ -53,7 +55,7 @@ class RecordingSource:
         """What is known by now."""
         return self._book.contents
 
-    def slots(self, key: str) -> np.ndarray:
+    def slots(self, key: str) -> Slots:
         """Return the slot of every place of an image."""
         slots = self._slots.get(key)  # another thread may refresh meanwhile
         if slots is None:
@@ -156,7 +158,7 @@ class RecordingSource:
         if (image.key, channel) in self._files:
             return self._files[image.key, channel]
         axes = list(image.sizes)
-        for place in np.argwhere(self._book.slots(image.key) >= 0):
+        for place in frames_at(self._book.slots(image.key)):
             if "c" not in axes or place[axes.index("c")] == channel:
                 ours = self.metadata(image, tuple(map(int, place)))["mda_writers"]
                 return self._files.setdefault((image.key, channel), str(ours["file"]))
@@ -168,9 +170,14 @@ class RecordingSource:
         known = {image.key for image in before.contents.layout.images}
         came: list[Frame] = []
         for image in self._book.contents.layout.images:
-            written = self._book.slots(image.key) >= 0
-            if image.key in known:
-                told = before.slots(image.key) >= 0
+            slots = self._book.slots(image.key)
+            told_before = before.slots(image.key) if image.key in known else None
+            if isinstance(slots, FewSlots) or isinstance(told_before, FewSlots):
+                came += _news(image.key, slots, told_before)
+                continue
+            written = slots >= 0
+            if told_before is not None:
+                told = told_before >= 0
                 both = tuple(map(slice, np.minimum(told.shape, written.shape)))
                 written[both] &= ~told[both]
             came += [(image.key, tuple(map(int, place))) for place in np.argwhere(written)]
@@ -200,8 +207,10 @@ class FormatPlanes:
         self._format = fmt
         self._metadata = metadata
 
-    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+    def slots(self, image: ImageLayout, numbers: Slots) -> Slots:
         """Return every frame's place, counted in the order of the axes."""
+        if isinstance(numbers, FewSlots):
+            return FewSlots(numbers.shape, numbers.places, numbers.places)
         return np.where(numbers >= 0, np.arange(numbers.size).reshape(numbers.shape), numbers)
 
     def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
@@ -223,6 +232,13 @@ class FormatPlanes:
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _news(key: str, slots: Slots, told: Slots | None) -> list[Frame]:
+    """Return the frames of an image that is nearly empty which had not been told before."""
+    before = set() if told is None else set(map(tuple, frames_at(told).tolist()))
+    places = map(tuple, frames_at(slots).tolist())
+    return [(key, place) for place in places if place not in before]
 
 
 def open_book(path: Path) -> FinishedBook | JournalBook:

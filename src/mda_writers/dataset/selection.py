@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +11,11 @@ from mda_writers.dataset.coordinates import ALIASES, CoordinateError, beside, ca
 from mda_writers.model.channels import by_event_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from mda_writers.dataset.coordinates import Coordinates
 
-Selection = tuple[dict[str, list[Any]], dict[str, Any]]
+Selection = tuple[dict[str, Sequence[Any]], dict[str, Any]]
 """Axes that stay with their values, and axes that go with their one value."""
 
 
@@ -38,11 +39,11 @@ def choose(
         If there is no such axis or value, or an axis with a choice is neither named nor chosen.
     """
     given = _with_cameras(coordinates, coordinates.normalized(coords))
-    kept: dict[str, list[Any]] = {}
+    kept: dict[str, Sequence[Any]] = {}
     fixed: dict[str, Any] = {}
     for axis in coordinates.axes:
         values = _values(coordinates, axis, given.get(axis, slice(None)))
-        if isinstance(values, list):
+        if isinstance(values, list | range):
             kept[axis] = values
         else:
             fixed[axis] = values
@@ -69,12 +70,14 @@ def _with_cameras(coordinates: Coordinates, given: dict[str, Any]) -> dict[str, 
     return {**rest, "c": [beside(image, n, camera) for n in optical]}
 
 
-def _values(coordinates: Coordinates, axis: str, wanted: Any) -> list[Any] | Any:
+def _values(coordinates: Coordinates, axis: str, wanted: Any) -> Any:
     """Return a list of values, or one value for an axis that goes."""
     if isinstance(wanted, slice):
         if axis == "c":
-            return list(range(len(coordinates.axes[axis])))[wanted]
+            return list(range(len(coordinates.axes[axis]))[wanted])
         every = coordinates.axes[axis][wanted]
+        if isinstance(every, range):
+            return every
         return [v if isinstance(v, int) else coordinates.index(axis, v) for v in every]
     if isinstance(wanted, list | tuple | range | np.ndarray):
         return [_value(coordinates, axis, value) for value in wanted]
@@ -83,7 +86,7 @@ def _values(coordinates: Coordinates, axis: str, wanted: Any) -> list[Any] | Any
 
 def _value(coordinates: Coordinates, axis: str, value: Any) -> Any:
     """Return the index of a value; a channel's name where images have channels of their own."""
-    named = any(isinstance(known, str) for known in coordinates.axes[axis])
+    named = isinstance(next(iter(coordinates.axes[axis]), None), str)
     if axis != "c" or not isinstance(value, str) or named:
         return coordinates.index(axis, value)
     holders = [i for i in coordinates.images if value in [c.name for c in i.channels]]
@@ -95,7 +98,7 @@ def _value(coordinates: Coordinates, axis: str, value: Any) -> Any:
 def _ordered(
     coordinates: Coordinates,
     axes: Sequence[str],
-    kept: dict[str, list[Any]],
+    kept: dict[str, Sequence[Any]],
     fixed: dict[str, Any],
 ) -> Selection:
     """Return the chosen axes in the order that was asked for; those of length one may go."""

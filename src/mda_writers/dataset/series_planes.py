@@ -8,12 +8,14 @@ import numpy as np
 
 from mda_writers.dataset.tiff_planes import TiffPlanes
 from mda_writers.formats.tiff_series import TiffSeriesFormat, split
+from mda_writers.recording.runs import FewSlots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.recording.runs import Slots
 
 
 class SeriesPlanes:
@@ -32,8 +34,10 @@ class SeriesPlanes:
         self._format = TiffSeriesFormat.of_header(header)
         self._files = TiffPlanes(folder)
 
-    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+    def slots(self, image: ImageLayout, numbers: Slots) -> Slots:
         """Return the places, counted in the order of the axes."""
+        if isinstance(numbers, FewSlots):
+            return FewSlots(numbers.shape, numbers.places, numbers.places)
         return np.where(numbers < 0, numbers, np.arange(numbers.size).reshape(numbers.shape))
 
     def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.recording.runs import Slots
 
 MISSING = -1
 """The slot of a place where there is no frame."""
@@ -52,7 +53,7 @@ class Contents:
 class PixelSource(Protocol):
     """Pixels by slot."""
 
-    def slots(self, key: str) -> np.ndarray:
+    def slots(self, key: str) -> Slots:
         """Return the slot of every place of an image: negative where there is no frame.
 
         `MISSING` or `LEFT_OUT`, that is. Any other slot is whatever number `read` takes;
@@ -98,7 +99,7 @@ class FrameSource(PixelSource, Protocol):
 class Planes(Protocol):
     """The pixels of a recording of ours, whose frames and metadata the journal knows."""
 
-    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+    def slots(self, image: ImageLayout, numbers: Slots) -> Slots:
         """Return what `read` takes, from every frame's number in its file.
 
         Negative numbers, where there is no frame, stay as they are.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.recording.runs import Slots
 
 OPEN = 64
 """Files open at once; each map holds a descriptor, of which a process may have 256 (macOS)."""
@@ -39,7 +40,7 @@ class TiffPlanes:
         self._maps: OrderedDict[str, MappedPlanes] = OrderedDict()
         self._paged: OrderedDict[str, PagedTiff] = OrderedDict()
 
-    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+    def slots(self, image: ImageLayout, numbers: Slots) -> Slots:
         """Return the numbers as they are."""
         return numbers
 

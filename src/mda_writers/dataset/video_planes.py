@@ -14,6 +14,7 @@ from mda_writers.dataset.static_source import StaticSource
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.video_read import VideoReader
 from mda_writers.model.layout import Channel, ImageLayout, Layout
+from mda_writers.recording.runs import FewSlots, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,10 +45,13 @@ class VideoPlanes:
         self._readers: OrderedDict[Path, VideoReader] = OrderedDict()
         self._lock = threading.Lock()
 
-    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+    def slots(self, image: ImageLayout, numbers: Slots) -> Slots:
         """Return channel and number in one: each channel has a video of its own."""
         if "c" not in image.sizes:
             return numbers
+        if isinstance(numbers, FewSlots):
+            channel = numbers.indices()[:, list(image.sizes).index("c")] << _BITS
+            return FewSlots(numbers.shape, numbers.places, numbers.slots + channel)
         channels = np.arange(numbers.shape[list(image.sizes).index("c")]) << _BITS
         behind = numbers.ndim - 1 - list(image.sizes).index("c")
         return np.where(numbers < 0, numbers, numbers + channels.reshape(-1, *[1] * behind))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.recording.runs import Slots
 
 
 class ZarrPlanes:
@@ -33,7 +34,7 @@ class ZarrPlanes:
         self._arrays: dict[tuple[str, int], Any] = {}
         self._shards: dict[tuple[str, int], ShardMaps | PackedShards | None] = {}
 
-    def slots(self, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
+    def slots(self, image: ImageLayout, numbers: Slots) -> Slots:
         """Return the numbers as they are."""
         return numbers
 

@@ -14,7 +14,6 @@ from mda_writers.model.run_images import RunImages
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    import numpy as np
     from useq import MDASequence
 
     from mda_writers.model.layout import ImageLayout
@@ -142,12 +141,6 @@ class Locator:
         if image is None:
             raise KeyError(readable(index))
         return image.layout.key
-
-    def written(self, key: str) -> np.ndarray:
-        """Return which places of an image are filled; there may be more room than its sizes."""
-        image = self._images[key]
-        written: np.ndarray = image.written & ~image.left_out
-        return written
 
     def unwritten(self) -> Iterator[dict[str, int]]:
         """Return the indices of planned places without a frame, image after image."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
     from mda_writers.model.frame import Frame
     from mda_writers.model.layout import ImageLayout
     from mda_writers.model.plan import PlannedImage
+
+
+MOST_FLAGS = 1 << 26
+"""Places of an image up to which each has its flags in an array: 64 MB, which are touched only
+where frames come."""
+
+MOST_CHANNELS = 10_000
+"""Channels that an image may have: each is described, in the journal and in the files."""
+
+MOST_PLACES = 1 << 48
+"""Places that an image may have: some readers count its bytes in 63 bits."""
 
 
 @dataclass(slots=True)
@@ -48,8 +60,8 @@ class RunImage:
     channels: CameraChannels
     indices: set[tuple[int, ...]] | None
     learned: dict[tuple[int, int], str] = field(default_factory=dict)
-    written: np.ndarray = field(init=False)
-    left_out: np.ndarray = field(init=False)
+    written: np.ndarray | FarPlaces = field(init=False)
+    left_out: np.ndarray | FarPlaces = field(init=False)
     unused: list[str] = field(init=False)
     count: int = 0
     kept: int = 0
@@ -116,6 +128,11 @@ class RunImage:
         """Return how many frames of one of several cameras came, or are kept."""
         sizes = self.layout.sizes
         channels = self._places_of(camera)
+        if isinstance(self.written, FarPlaces):
+            c = list(sizes).index("c")
+            few = [p for p in self.written if not (kept and self.left_out[p])]
+            return sum(place[c] in channels for place in few)
+        assert isinstance(self.left_out, np.ndarray)  # the two change together
         came = self.written & ~self.left_out if kept else self.written
         return int(np.take(came, channels, axis=list(sizes).index("c")).sum())
 
@@ -158,9 +175,15 @@ class RunImage:
         grown = tuple(max(n, i + 1) for n, i in zip(sizes.values(), place, strict=True))
         if grown == tuple(sizes.values()):
             return
+        if prod(grown) > MOST_PLACES or grown[list(sizes).index("c")] > MOST_CHANNELS:
+            raise FrameError(
+                f"{self.layout.name}: index {readable(frame.index)} lies too far out: the image "
+                f"would have {prod(grown)} places. Every frame before it is kept; count each axis "
+                "of an event's index from 0 on."
+            )
         if any(n > m for n, m in zip(grown, self.written.shape, strict=True)):
-            self.written = _padded(self.written, grown)
-            self.left_out = _padded(self.left_out, grown)
+            self.written = _with_room(self.written, grown)
+            self.left_out = _with_room(self.left_out, grown)
         self._resize(dict(zip(sizes, grown, strict=True)))
 
     def _learn_channel(self, frame: Frame) -> None:
@@ -193,6 +216,36 @@ def readable(index: Mapping[str, int]) -> str:
 @cache
 def _dtype(name: str) -> np.dtype | None:
     return np.dtype(name) if name else None
+
+
+class FarPlaces:
+    """Flags of places that are few and far between, in an image that grows; no box is too large."""
+
+    def __init__(self, places: Iterable[tuple[int, ...]] = ()) -> None:
+        self._places = set(places)
+        self.shape = (MOST_PLACES,) * 3
+
+    def __getitem__(self, place: tuple[int, ...]) -> bool:
+        return place in self._places
+
+    def __setitem__(self, place: tuple[int, ...], flag: bool) -> None:
+        (self._places.add if flag else self._places.discard)(place)
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        return iter(self._places)
+
+    def copy(self) -> FarPlaces:
+        """Return flags of the same places."""
+        return FarPlaces(self._places)
+
+
+def _with_room(flags: np.ndarray | FarPlaces, sizes: tuple[int, ...]) -> np.ndarray | FarPlaces:
+    """Return `flags` with room for `sizes`: as an array, as long as that is not too large."""
+    if isinstance(flags, FarPlaces):
+        return flags
+    if prod(sizes) > MOST_FLAGS:
+        return FarPlaces(map(tuple, np.argwhere(flags).tolist()))
+    return _padded(flags, sizes)
 
 
 def _padded(written: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mda_writers.recording.runs import count_frames, frames_at
 from mda_writers.report.histogram import Histogram, histogram_for
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def look_at(source: FrameSource, most_rows: int, most_bytes: int) -> PixelLook:
         Bytes of pixels to read, unless `LEAST_FRAMES` of each row are more.
     """
     contents = source.contents
-    images = [image for image in contents.layout.images if (source.slots(image.key) >= 0).any()]
+    images = [image for image in contents.layout.images if count_frames(source.slots(image.key))]
     channels = max((image.sizes.get("c", 1) for image in images), default=1)
     shown = _evenly(len(images), max(1, most_rows // channels))
     rows = [row for n in shown for row in _rows(source, images[n])]
@@ -102,7 +103,7 @@ def look_at(source: FrameSource, most_rows: int, most_bytes: int) -> PixelLook:
 def _rows(source: FrameSource, image: ImageLayout) -> Iterator[tuple[ImageLayout, str, np.ndarray]]:
     """Return each channel with the places of its frames that are on disk, in order."""
     axes = list(image.sizes)
-    places = np.argwhere(source.slots(image.key) >= 0)
+    places = frames_at(source.slots(image.key))
     for channel in range(image.sizes.get("c", 1)):
         own = places[places[:, axes.index("c")] == channel] if "c" in axes else places
         known = channel < len(image.channels)
