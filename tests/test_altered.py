@@ -393,3 +393,18 @@ def test_every_changed_byte_of_a_session_is_noticed(tmp_path: Path) -> None:
         Acquisition.open(folder)
     page = tmp_path / "page.html"
     assert CliRunner().invoke(app, ["report", str(folder), "-o", str(page)]).exit_code == 1
+
+
+def test_stores_of_several_images_are_sealed(tmp_path: Path) -> None:
+    writer = OMEZarrWriter(tmp_path / "exp.ome.zarr")
+    writer.begin(24, 24, is_color=False, dtype=np.uint16)
+    for number in range(4):
+        index = {"p": number % 2, "t": number // 2}
+        writer.add_frame(np.full((24, 24), number, np.uint16), index=index)
+    assert writer.finish().complete
+    assert verify(tmp_path / "exp.ome.zarr", progress=False).ok
+    for store in tmp_path.glob("*.ome.zarr"):
+        described = (store / "zarr.json").read_bytes()
+        (store / "zarr.json").write_bytes(described.replace(b"micrometer", b"kilometer\n"))
+        assert is_noticed(tmp_path) or b"micrometer" not in described
+        (store / "zarr.json").write_bytes(described)

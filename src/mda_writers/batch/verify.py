@@ -207,7 +207,7 @@ def _check_files(
         if is_made and image.file not in (*result.files_missing, *result.files_damaged):
             _check_levels(fmt, folder, image, places.get(image.key, []), result)
     for recorded, entry in stored.header.get(SEALS, {}).items():
-        name = stored.names.now(recorded)
+        name = stored.names.inside_now(recorded)
         if name in result.files_missing or name in result.files_damaged:
             continue
         try:

@@ -113,6 +113,24 @@ class OwnNames:
             rest = rest.removesuffix(old_suffix) + suffix
         return stem + rest
 
+    def inside_now(self, name: str) -> str:
+        """Return the same for a file in a folder of this recording, such as a Zarr store.
+
+        Raises
+        ------
+        CorruptRecordingError
+            If no file of this recording can have such a name.
+        """
+        first, *inner = name.split("/")
+        if not all(is_plain(part) and part[1:2] != ":" for part in inner):
+            raise self._foreign(name)
+        return "/".join([self.now(first), *inner])
+
+    def inside_then(self, name: str) -> str:
+        """Return what the metadata call the file in a folder that is called `name` now."""
+        first, *inner = name.split("/")
+        return "/".join([self.then(first), *inner])
+
     def then(self, name: str) -> str:
         """Return what the metadata call the file that is called `name` now."""
         return OwnNames(self.path.name, self.path.with_name(self.recorded)).now(name)

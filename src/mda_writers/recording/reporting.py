@@ -199,7 +199,7 @@ def write_report(
     names = OwnNames.of(finished.header, path)
     images = tuple(map(names.image_then, finished.layout.images))
     sidecar = sidecar_path(path)
-    seals = {names.then(name): seal.entry for name, seal in finished.seals.items()}
+    seals = {names.inside_then(name): seal.entry for name, seal in finished.seals.items()}
     if sidecar.exists():
         seals[names.then(sidecar.name)] = FileSeal.of(sidecar).entry
     content = {
