@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,7 @@ import pytest
 import useq
 
 from engine import EngineError, StampedEngine
-from mda_writers import WriteError, record
+from mda_writers import WriteError, record, recover
 from promises.kind import Kind, on_record, report_on_disk
 from stamps import stamp
 
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
 TEN = useq.MDASequence(time_plan={"interval": 0, "loops": 10})
-EXIT = Path(__file__).parent.parent / "children" / "exit_early.py"
+CHILDREN = Path(__file__).parent.parent / "children"
+EXIT = CHILDREN / "exit_early.py"
+NO_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork() here")
+NO_SIGINT = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to itself")
 
 
 class RaisingHandler:
@@ -130,6 +136,66 @@ class LifecyclePromises(Kind):
         report = report_on_disk(path)
         assert (report["complete"], report["frames_written"]) == (False, 20)
         assert "program ended" in report["error"]
+
+    @property
+    def dotted_writer(self) -> str:
+        return f"{self.writer_class.__module__}:{self.writer_class.__name__}"
+
+    @NO_SIGINT
+    @pytest.mark.parametrize("how", ["finish", "close", "with"])
+    def test_ctrl_c_during_the_end_is_raised_after_it(self, how: str, tmp_path: Path) -> None:
+        path = tmp_path / self.file_name
+        done = self.child("interrupted.py", path, "1", how)
+        assert done.stdout.splitlines() == ["interrupted 20 None", "True"], done.stderr
+        assert len(self.check_frames(tmp_path)) == 20
+        assert report_on_disk(path)["complete"]
+
+    @NO_SIGINT
+    def test_second_ctrl_c_gives_up_and_leaves_a_recording_to_recover(self, tmp_path: Path) -> None:
+        path = tmp_path / self.file_name
+        started = time.monotonic()
+        done = self.child("interrupted.py", path, "2", "finish")
+        assert time.monotonic() - started < 20
+        assert "mda-writers recover" in done.stdout, done.stderr
+        before = len(on_record(path))
+        assert 0 < before < 20
+        assert recover(path).frames_written == before
+        assert len(self.check_frames(tmp_path)) == before
+
+    @NO_FORK
+    @pytest.mark.parametrize("how", ["exits", "records"])
+    def test_forked_child_leaves_the_recording_alone(self, how: str, tmp_path: Path) -> None:
+        done = self.child("forking.py", tmp_path / self.file_name, how)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(self.check_frames(tmp_path)) == 20
+        assert report_on_disk(tmp_path / self.file_name)["complete"]
+        if how == "records":
+            assert done.stdout.strip() == self.second_name
+            assert len(self.check_frames(tmp_path, self.second_name)) == 1
+
+    @NO_FORK
+    def test_forked_child_that_outlives_its_parent_holds_no_lock(self, tmp_path: Path) -> None:
+        path = tmp_path / self.file_name
+        command = [sys.executable, CHILDREN / "forking.py", self.dotted_writer, path, "outlived"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == b"forked\n"
+            with pytest.raises(WriteError, match="still being written"):
+                recover(path)
+            parent.send_signal(signal.SIGKILL)
+            while parent.poll() is None:
+                time.sleep(0.01)
+            assert recover(path).frames_written > 0  # its child is still there
+        assert self.check_frames(tmp_path)
+
+    def child(self, script: str, path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, CHILDREN / script, self.dotted_writer, path, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
 
 class ThreadPromises(Kind):

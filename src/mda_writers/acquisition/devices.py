@@ -98,10 +98,10 @@ class Devices:
             for producer in chosen:
                 producer.is_taken = False
 
-    @property
-    def has_open_run(self) -> bool:
-        """Whether a microscope feeds one of the writers."""
-        return any(p.is_recording and not p.own_loop for p in self._writers)
+    def cancel_runs(self) -> None:
+        """Cancel the runs that feed the writers, and no other."""
+        for producer in list(self._writers):
+            producer.writer._cancel_run()
 
     def _take(self, writers: MDAWriter | Iterable[MDAWriter] | None) -> list[WriterProducer]:
         with self._lock:

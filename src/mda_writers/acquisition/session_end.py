@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from mda_writers.errors import WriteError
-from mda_writers.writers.relay import cancel_run, running_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,8 +59,7 @@ class SessionEnd:
     def cancel_runs(self) -> None:
         """Cancel what still runs; every frame that was acquired is still written."""
         self._running.cancel()
-        if self._devices.has_open_run:
-            cancel_run(running_core(None))  # run_mda(output=writer), on the global core
+        self._devices.cancel_runs()  # run_mda(output=writer)
 
     def raise_errors(self, raising: BaseException | None = None) -> None:
         """Raise what went wrong, unless it is only `raising`, which is on its way anyway."""
@@ -96,6 +95,9 @@ class SessionEnd:
 
 
 _still_open: set[SessionEnd] = set()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_still_open.clear)  # they are the parent's
 
 
 @atexit.register

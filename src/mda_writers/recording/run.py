@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 _INCOMPLETE = "the recording could not be completed"
 _WAY_OUT = "Its pixels and its journal are on disk; `mda-writers recover` completes it."
 
+GIVE_UP_S = 5.0
+"""How long to wait for the threads of a recording whose end was given up. A write that hangs in
+the system cannot be stopped; they keep the lock until it returns."""
+
 
 @dataclass(slots=True)
 class Run:
@@ -98,6 +102,9 @@ class Run:
     _corridor: Corridor = field(init=False)
     _finished: threading.Event = field(init=False, default_factory=threading.Event)
     _finish_lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _interrupts: int = field(init=False, default=0)
+    _interrupt: BaseException | None = field(init=False, default=None)
+    _given_up_at: float | None = field(init=False, default=None)
     _started: float = field(init=False, default_factory=time.perf_counter)
     _files: set[str] = field(init=False, default_factory=set)
 
@@ -152,20 +159,40 @@ class Run:
         self.error = self.error or error
 
     def finish(self) -> None:
-        """Drain, close all, say what happened. Never raises; see `error` and `report`."""
-        with self._finish_lock:
-            if self._finished.is_set():
-                return
+        """Drain, close all, say what happened; see `error` and `report`.
+
+        Raises nothing but what interrupts the wait (Ctrl-C, a signal's handler), and that after
+        the end, which goes on meanwhile. The second interrupt gives up: see `give_up`.
+        """
+        interrupt: BaseException | None = None
+        while not (self._finished.is_set() or self._waited_enough):
             try:
-                self._corridor.close()
-                self.error = self.error or self._corridor.error
-                self._end()
+                self._see_to_end()
+                self._finished.wait(0.1)  # a wait without a limit hears no Ctrl-C on Windows
             except BaseException as error:
-                self.error = self.error or as_write_error(error, self.path, _INCOMPLETE, _WAY_OUT)
-            finally:
-                self._journal.unlock()
-                self.seams.ended(self.path)
-                self._finished.set()
+                interrupt = interrupt or error
+                self.interrupt()
+        interrupt, self._interrupt = interrupt or self._interrupt, None
+        if interrupt is not None:
+            raise interrupt
+
+    def interrupt(self) -> None:
+        """Take in that who waits for the end was interrupted: the second time, give up."""
+        self._interrupts += 1
+        if self._interrupts > 1 and not self.given_up:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Write nothing more, and leave what is on disk to `recover`."""
+        self._given_up_at = time.monotonic()
+        error = WriteError(f"{self.path}: its end was interrupted. {_WAY_OUT}")
+        self.end_with(error)
+        self._corridor.fail(error)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the end was given up."""
+        return self._given_up_at is not None
 
     @property
     def finishing(self) -> bool:
@@ -215,6 +242,51 @@ class Run:
     def queued_bytes(self) -> int:
         """Bytes of the frames that wait in memory."""
         return self._corridor.queued_bytes
+
+    # ------------------------------------------------------------ the end
+
+    @property
+    def _waited_enough(self) -> bool:
+        """Whether who gave up has waited for the threads, or was interrupted once more."""
+        at = self._given_up_at
+        return at is not None and (self._interrupts > 2 or time.monotonic() > at + GIVE_UP_S)
+
+    def _see_to_end(self) -> None:
+        """Have the recording ended, on a thread that no Ctrl-C reaches."""
+        if self._finish_lock.locked():
+            return
+        if threading.current_thread() is threading.main_thread():
+            with suppress(RuntimeError):  # an interpreter that exits starts no threads
+                name = f"mda-writers end of {self.path.name}"
+                threading.Thread(target=self._end_once, name=name, daemon=True).start()
+                return
+        self._end_once()
+
+    def _end_once(self) -> None:
+        with self._finish_lock:
+            if self._finished.is_set():
+                return
+            try:
+                self._close_and_end()
+            finally:
+                self._journal.unlock()
+                self.seams.ended(self.path)
+                self._finished.set()
+
+    def _close_and_end(self) -> None:
+        while self._interrupts < 3:
+            try:
+                self._corridor.close()
+                self.error = self.error or self._corridor.error
+                if not self.given_up:
+                    self._end()
+                return
+            except Exception as error:
+                self.error = self.error or as_write_error(error, self.path, _INCOMPLETE, _WAY_OUT)
+                return
+            except BaseException as interrupt:  # what is done twice is done right
+                self._interrupt = self._interrupt or interrupt
+                self.interrupt()
 
     # ------------------------------------------------------------ helpers, in order of use
 

@@ -7,6 +7,8 @@ import os
 import platform
 import sys
 import time
+import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -51,21 +53,42 @@ class FileLock:
         deadline = time.monotonic() + patience_s
         while True:
             try:
-                return _lock(self._fd)
+                _lock(self._fd)
+                break
             except OSError as error:
                 if error.errno in _HELD and time.monotonic() < deadline:
                     time.sleep(0.01)
                     continue
-                self.release()
+                self._close()
                 if error.errno in _HELD:
                     raise BlockingIOError(error.errno, error.strerror, str(path)) from error
                 raise
+        _locks.add(self)
 
     def release(self) -> None:
         """Let go of the lock, and of the file."""
         if self._fd >= 0:
+            with suppress(OSError):
+                _unlock(self._fd)  # a child of a foreign fork() may have the file open, too
+            self._close()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _leave_locks_to_parent() -> None:
+    """After a fork: a lock is held as long as any process has its file open."""
+    for lock in list(_locks):
+        lock._close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks_to_parent)
 
 
 def this_process() -> dict[str, Any]:
@@ -92,6 +115,12 @@ if sys.platform == "win32":
         os.lseek(fd, FAR_BYTE, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
 
+    def _unlock(fd: int) -> None:
+        import msvcrt
+
+        os.lseek(fd, FAR_BYTE, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+
 else:
 
     def _lock(fd: int) -> None:
@@ -99,3 +128,8 @@ else:
 
         # flock, not lockf: that one is let go of when any descriptor of the file is closed
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(fd: int) -> None:
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_UN)

@@ -14,7 +14,7 @@ from mda_writers.model.plan import is_open_ended
 from mda_writers.model.scope import Scope
 from mda_writers.recording.reporting import mark_begun
 from mda_writers.writers.outcome import Outcome
-from mda_writers.writers.relay import is_relay, ran_to_end
+from mda_writers.writers.relay import is_relay, ran_to_end, watch_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Hooks(Outcome):
             self.current_sequence = seq
             self._refused = None
             self._direct = None
-            self._backlog.watch(threading.current_thread(), self._running_core())
+            self._backlog.watch(self, seq, self._own_core)
             summary = meta if isinstance(meta, dict) else {}
             self._begin_run(*self._plan_of_sequence(seq, summary))
 
@@ -66,9 +66,9 @@ class Hooks(Outcome):
         """Drain, close all, and write what is known at the end; never raises (see `error`)."""
         with self._never_raising():
             if self._run is not None:
-                core = self._running_core()
+                core = self._backlog.core(self._own_core)
                 self._run.tally.buffer_overflowed = core.isBufferOverflowed() if core else None
-                self._run.tally.ran_to_end = ran_to_end(core, seq)
+                self._run.tally.ran_to_end = ran_to_end(self._backlog.runner, seq)
                 self._run.tally.end_events()
                 self._run.finish()
 
@@ -111,3 +111,6 @@ class Hooks(Outcome):
 def _cameras_in_use(locator: Locator, scope: Scope) -> tuple[str, ...]:
     planned = (c.camera for image in locator.images for c in image.channels)
     return tuple(dict.fromkeys(planned)) or tuple(camera.label for camera in scope.cameras)
+
+
+watch_runs(Hooks)

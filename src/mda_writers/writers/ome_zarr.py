@@ -112,6 +112,10 @@ class OMEZarrWriter(MDAWriter):
                 "overwrite=True to replace it."
             )
 
+    @property
+    def _place(self) -> object:
+        return f"{self._folder_url}/{self.path.name}" if self._folder_url else super()._place
+
     def format(self, set_id: str) -> OmeZarrFormat:
         """Return how the files of a recording begin, and get their final form."""
         if not self._folder_url:

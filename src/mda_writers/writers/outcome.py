@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 from mda_writers.errors import WriteError
 from mda_writers.recording.reporting import files_of
 from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
-from mda_writers.writers.relay import is_busy
+from mda_writers.writers.relay import (
+    any_core,
+    connected_directly,
+    let_application_live,
+    may_begin,
+)
 from mda_writers.writers.run_owner import RunOwner
 
 if TYPE_CHECKING:
@@ -96,57 +101,84 @@ class Outcome(RunOwner):
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None:
-            self.close()
+        if error is not None:
+            self._end_early(error)
             return
-        if self._run is not None and not self._run.finished:
-            reason = WriteError(f"{self._run.path}: ended by {kind.__name__}: {error}")
-            self._run.cancel_softly(reason)
-        self._wait_for_end()
+        try:
+            self.close()
+        except Exception:
+            raise
+        except BaseException as interrupt:
+            self._end_early(interrupt)
+            raise
 
     @contextmanager
     def connected(self, core: CMMCorePlus) -> Iterator[Self]:
         """Connect directly to the signals of `core`, for the block.
 
         A slow disk then holds the camera back instead of filling the memory. On leaving, the
-        end of the run is waited for, and what went wrong is raised.
+        end of the run is waited for, and what went wrong is raised. Works on any thread, that
+        of a Qt application included, whose loop goes on while the end is waited for.
         """
-        from pymmcore_plus.mda import mda_listeners_connected
-
         before, self._core = self._core, weakref.ref(core)
         try:
-            with (
-                self,
-                mda_listeners_connected(self, mda_events=core.mda.events, asynchronous=False),
-            ):
+            with connected_directly(core.mda.events, self), self:
                 yield self
                 self._wait_for_end()
         finally:
             self._core = before
 
+    def _end_early(self, error: BaseException) -> None:
+        """Cancel the run because of `error`, and end it; every frame that came is kept."""
+        run = self._run
+        if run is None or run.finished:
+            return
+        run.cancel_softly(WriteError(f"{run.path}: ended by {type(error).__name__}: {error}"))
+        if not isinstance(error, Exception):
+            run.interrupt()
+        while not (run.finished or run.given_up):
+            try:
+                self._wait_for_end()
+            except BaseException:  # Ctrl-C once more; `error` is on its way anyway
+                run.interrupt()
+
     def _wait_for_end(self) -> None:
         """Wait while frames may still come; then close what nobody closed."""
         run = self._run or self._await_run()
-        if run is None or run.finished:
+        if run is not None and not run.finished:
+            if self._direct is None:
+                self._follow(run)
+            run.finish()
+        if self._interrupted is not None:
+            interrupt, self._interrupted = self._interrupted, None
+            raise interrupt
+
+    def _follow(self, run: Run) -> None:
+        while not (run.wait(0.05) or run.given_up) and self._backlog.is_coming():
+            let_application_live()
+        if run.finishing:
             return
-        if self._direct is None:
-            while not run.wait(0.05) and self._backlog.is_coming():
-                pass
-            if not run.finishing:
-                self._finish_open_run(
-                    "the end of the sequence was never announced (another handler of the run may "
-                    "have raised)"
-                )
-        run.finish()
+        if self._backlog.only_end_is_missing(self.current_sequence, run.tally.canceled):
+            self.sequenceFinished(self.current_sequence)
+            return
+        self._finish_open_run(
+            "the end of the sequence was never announced (another handler of the run may have "
+            "raised)"
+        )
 
     def _await_run(self) -> Run | None:
         """Return the first run, if one is about to begin: ``run_mda`` returns before it does."""
         deadline = time.monotonic() + RUN_BEGINS_S
-        while self._run is None and self._refused is None and time.monotonic() < deadline:
-            core = self._running_core()
-            if core is None:
+        while self._run is None and self._refused is None:
+            core = self._own_core
+            if any_core(core) is None:
                 return None
-            if is_busy(core) or self._backlog.is_coming():
+            # looked at before the run: a busy machine may take all that time between the two
+            is_late = time.monotonic() > deadline
+            if may_begin(self, core) or self._backlog.is_coming():
                 deadline = time.monotonic() + RUN_BEGINS_S
+            elif is_late:
+                return self._run
+            let_application_live()
             time.sleep(0.01)
         return self._run

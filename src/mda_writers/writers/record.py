@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from mda_writers.errors import options_checked
+from mda_writers.writers.relay import let_application_live
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
@@ -27,8 +28,10 @@ def record(
 ) -> list[RecordingReport]:
     """Run `sequence` on `core`, and save it with `writers`.
 
-    The writers are connected directly: a slow disk holds the camera back. Ctrl-C cancels the
-    run, keeps what was taken, and is raised again at the end.
+    The writers are connected directly: a slow disk holds the camera back. May be called on any
+    thread; on that of a Qt application its loop goes on meanwhile, without user input. Ctrl-C
+    cancels the run, keeps what was taken, and is raised again at the end; a second Ctrl-C waits
+    for nothing more, and leaves the end to `recover`.
 
     Parameters
     ----------
@@ -48,12 +51,15 @@ def record(
 
     Raises
     ------
+    ValueError
+        If two of the writers would write to one path.
     WriteError
         If a writer failed; with several, an ``ExceptionGroup`` of theirs.
     Exception
         What the acquisition engine raised; the writers have kept what came before.
     """
     each = list(writers) if isinstance(writers, Iterable) else [writers]
+    _check_places(each)
     runner = _Runner(core, sequence)
     errors: list[BaseException] = []
     with ExitStack() as stack:
@@ -61,12 +67,33 @@ def record(
             stack.enter_context(_collecting(errors))
             stack.enter_context(writer.connected(core))
         runner.run(each, progress)
-    errors = [*runner.errors, *errors]
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise BaseExceptionGroup("The recording failed", errors)
+    _raise(runner.interrupt, [*runner.errors, *errors])
     return [writer.result() for writer in each]
+
+
+def _check_places(writers: list[MDAWriter]) -> None:
+    places: set[object] = set()
+    for writer in writers:
+        if writer._place in places:
+            raise ValueError(
+                f"record: two of the writers have the path {writer.path}. Give each a name of its "
+                "own."
+            )
+        places.add(writer._place)
+
+
+def _raise(interrupt: BaseException | None, errors: list[BaseException]) -> None:
+    """Raise what went wrong; an interrupt as itself, whatever else there is."""
+    interrupts = [error for error in errors if not isinstance(error, Exception)]
+    interrupt = interrupt or (interrupts[0] if interrupts else None)
+    errors = [error for error in errors if error not in interrupts]
+    error = errors[0] if len(errors) == 1 else None
+    if len(errors) > 1:
+        error = BaseExceptionGroup("The recording failed", errors)
+    if interrupt is not None:
+        raise interrupt from error
+    if error is not None:
+        raise error
 
 
 class _collecting:  # noqa: N801 - a context manager, used like a function
@@ -94,20 +121,26 @@ class _Runner:
         self._core = core
         self._sequence = sequence
         self.errors: list[BaseException] = []
+        self.interrupt: BaseException | None = None
 
     def run(self, writers: list[MDAWriter], progress: bool) -> None:
         thread = threading.Thread(target=self._acquire, name="mda-writers-acquisition")
         thread.start()
+        interrupts = 0
         with ExitStack() as stack:
             show = stack.enter_context(_Progress(writers)) if progress else None
-            while thread.is_alive():
+            while thread.is_alive() and interrupts < 2:
                 try:
-                    thread.join(0.1)
+                    thread.join(0.05)
+                    let_application_live()
                     if show is not None:
                         show.update()
                 except KeyboardInterrupt as interrupt:
-                    self.errors.append(interrupt)
+                    self.interrupt = self.interrupt or interrupt
+                    interrupts += 1
                     self._core.mda.cancel()
+                    for writer in writers:
+                        writer._interrupt_wait()
 
     def _acquire(self) -> None:
         try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
+import gc
+import os
 import uuid
 import weakref
 from contextlib import contextmanager
@@ -22,7 +25,7 @@ from mda_writers.recording.seams import Limits, Seams
 from mda_writers.sinks.sidecar import journal_path, sidecar_path, write_sidecar
 from mda_writers.storage.failure import as_write_error
 from mda_writers.writers.existing import free_path
-from mda_writers.writers.relay import Backlog, cancel_run, running_core
+from mda_writers.writers.relay import Backlog, cancel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -83,6 +86,7 @@ class RunOwner(OMETiffWriter):
         self._making: Run | None = None
         self._refused: WriteError | None = None
         self._direct: DirectPlan | None = None
+        self._interrupted: BaseException | None = None
         self._backlog = Backlog()
         self._runs = 0
         self._check_suffix()
@@ -200,21 +204,55 @@ class RunOwner(OMETiffWriter):
         return free_path(self.path)
 
     def _cancel(self, error: WriteError) -> None:
-        """Cancel the run that feeds us; called once, on the writing thread."""
-        cancel_run(self._running_core())
+        """Cancel the run that feeds us, that one alone; called once, on the writing thread."""
+        if self._direct is not None:
+            return  # the caller's own loop is told by add_frame
+        if self._backlog.runner is None:
+            error.args = (f"{error} {_RUN_UNKNOWN}",)
+        cancel(self._backlog.runner)
+
+    def _cancel_run(self) -> None:
+        """Cancel the run whose frames are being recorded, where it is known."""
+        if self._run is not None and not self._run.finished and self._direct is None:
+            cancel(self._backlog.runner)
 
     def _tell_end(self, path: Path) -> None:
         if self.watcher is not None:
             self.watcher.ended(path)
 
-    def _running_core(self) -> CMMCorePlus | None:
-        return running_core(self._core() if self._core else None)
+    @property
+    def _own_core(self) -> CMMCorePlus | None:
+        """The core that the writer is connected to, or was given."""
+        return self._core() if self._core else None
+
+    @property
+    def _place(self) -> object:
+        """What only one writer at a time can write to."""
+        return os.path.normcase(self.path.resolve())
 
     def _finish_open_run(self, reason: str) -> None:
         run = self._run
-        if run is not None and not run.finished:
+        if run is not None and not (run.finished or run.given_up):
             run.end_with(WriteError(f"{run.path}: {reason}. Every frame that came is kept."))
             run.finish()
+
+    def _interrupt_wait(self) -> None:
+        """Take in that who waits for the run was interrupted; see ``Run.interrupt``."""
+        if self._run is not None and not self._run.finished:
+            self._run.interrupt()
+
+    def _forget_run(self) -> None:
+        """After a fork: what is being recorded is the parent's, and none of this process's."""
+        if self._run is None or self._run.finished:
+            return
+        # An encoder or a file that is let go of, be it by the exit of the interpreter, would write,
+        # or wait for threads that are not here: the run is kept for good, and so is what of it
+        # waits for the garbage collector.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._run))
+        gc.freeze()
+        self._run = self._making = self._direct = self._refused = None
+        self.position_arrays = {}
+        self._backlog = Backlog()
 
     @contextmanager
     def _never_raising(self) -> Iterator[None]:
@@ -223,6 +261,12 @@ class RunOwner(OMETiffWriter):
             yield
         except BaseException as error:
             wrapped = as_write_error(error, self.path, "a hook failed")
+            if not isinstance(error, Exception):  # Ctrl-C: raised by whoever waits for the end
+                self._interrupted = self._interrupted or error
+                self._interrupt_wait()
+                if self._run is not None and not self._run.finished:
+                    self._run.cancel_softly(wrapped)
+                return
             if self._run is not None and not self._run.finished:
                 self._run.fail(wrapped)
                 return
@@ -230,7 +274,21 @@ class RunOwner(OMETiffWriter):
             self._cancel(wrapped)
 
 
+_RUN_UNKNOWN = (
+    "It is not known which run feeds this writer, so none was cancelled: stop it yourself. "
+    "record(), run_mda(output=…) and writer.connected(core) know."
+)
+
 _open_writers: weakref.WeakSet[RunOwner] = weakref.WeakSet()
+
+
+def _forget_parents_runs() -> None:
+    for writer in list(_open_writers):
+        writer._forget_run()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents_runs)
 
 
 def finish_first_at_exit() -> None:

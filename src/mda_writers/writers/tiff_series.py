@@ -94,6 +94,10 @@ class TiffSeriesWriter(MDAWriter):
         others = [path for path in super().paths if path.is_file()]
         return [path for path in complete if path.exists()] + others
 
+    @property
+    def _place(self) -> object:
+        return self  # each run makes a folder of its own
+
     def format(self, set_id: str) -> TiffSeriesFormat:
         """Return how the files of a recording begin, and get their final form."""
         return TiffSeriesFormat(self._template, self._kind, self._first_t, self._on_file)
