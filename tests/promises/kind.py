@@ -112,7 +112,8 @@ def on_record(path: Path) -> list[OnRecord]:
     sidecar = path.with_name(path.name + "_frame_metadata.json")
     if sidecar.exists():
         content = orjson.loads(sidecar.read_bytes())
-        found = [OnRecord(key, frame) for key, frames in content.items() for frame in frames]
+        positions = {key: frames for key, frames in content.items() if isinstance(frames, list)}
+        found = [OnRecord(key, frame) for key, frames in positions.items() for frame in frames]
         return sorted(found, key=lambda frame: frame.ours["number"])
     journal = path.with_name(path.name + "_frames.jsonl")
     if not journal.exists():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,12 +26,17 @@ from mda_writers.sinks.sidecar import (
     sidecar_path,
     write_sidecar,
 )
+from mda_writers.storage.block_file import is_abandoned_probe, is_probe
+from mda_writers.storage.file_system import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mda_writers.model.locate import Locator
     from mda_writers.model.report import RecordingReport
+
+_TORN = re.compile(r"\.(?P<name>.+)\.(\d+\.tmp|partial)")
+"""How files are called while they are made."""
 
 INTERRUPTED = "The program ended before the recording did; its files were completed afterwards."
 
@@ -67,6 +73,7 @@ def recover(
         return _report_of(main)
     lock = lock_journal(main)
     try:
+        _sweep(main)
         if recording_path(main).exists():
             report = _report_of(main)
         else:
@@ -76,7 +83,29 @@ def recover(
             lock.release()
     if sidecar_path(main).exists():
         journal_path(main).unlink(missing_ok=True)
+        sync_folder(main.parent)
     return report
+
+
+def _sweep(main: Path) -> None:
+    """Remove what a killed process was making: files that never got their names.
+
+    The lock is ours. What lies in the recording's folders, or is named after its files, was made
+    by its own process, or by another `recover`; both are dead.
+    """
+    stored = StoredRecording.find(main)
+    files = [file for image in stored.images.values() for file in image.all_files]
+    projections = stored.header.get("projections") or main.name
+    roots = {PurePosixPath(file).parts[0] for file in (*files, projections, main.name)}
+    names = {*roots, sidecar_path(main).name, recording_path(main).name}
+    for file in main.parent.glob(".*"):
+        torn = _TORN.fullmatch(file.name)
+        if (torn and torn["name"] in names) or is_abandoned_probe(file.name):
+            file.unlink(missing_ok=True)
+    for root in roots - {"..", "/"}:
+        for file in (main.parent / root).rglob(".*"):
+            if _TORN.fullmatch(file.name) or is_probe(file.name):
+                file.unlink(missing_ok=True)
 
 
 def _report_of(main: Path) -> RecordingReport:

@@ -10,6 +10,7 @@ from mda_writers.formats.ome_zarr import OmeZarrFormat
 from mda_writers.formats.zarr_array import LaidOutArray, ZarrArray
 from mda_writers.formats.zarr_grid import grid_of
 from mda_writers.formats.zarr_image import ZarrImage
+from mda_writers.formats.zarr_shards import MOST_CHUNKS
 from mda_writers.model.names import split_suffix
 from mda_writers.writers.ome_zarr import OMEZarrWriter
 
@@ -42,7 +43,8 @@ def frames_a_shard(image: ImageLayout, options: Mapping[str, Any]) -> int:
     chunks, shards = options.get("chunks") or {}, options.get("shards") or {}
     yx = (image.frame_shape[0], image.frame_shape[1])
     sharded = options.get("ngff_version") != "0.4"
-    grid = grid_of(image, yx, chunks, shards, sharded=sharded)
+    most = MOST_CHUNKS if options.get("compression") else 0
+    grid = grid_of(image, yx, chunks, shards, sharded=sharded, most_chunks=most)
     return max(1, grid.planes_a_shard // grid.samples)
 
 

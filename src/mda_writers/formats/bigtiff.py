@@ -165,6 +165,7 @@ class BigTiffArray(ImageArray):
             self._file.claim(self._offset(planes_before), room)
         put(self._file, new)
         self._tail_bytes = len(new.tail)
+        self._pool.wrote(self._file)  # readers of a set look for all of its files
 
     def _is_sparse(self) -> bool:
         """Whether the plan leaves out so much of the box that claiming it all would be a waste."""

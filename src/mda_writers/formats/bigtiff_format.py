@@ -26,6 +26,7 @@ from mda_writers.formats.tiff_ending import (
     split_alone,
 )
 from mda_writers.formats.tiff_layout import DATA_OFFSET, PlanePlaces
+from mda_writers.storage.file_system import sync_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +67,8 @@ class BigTiffFormat(Format):
     ) -> BigTiffArray | CompressedTiffArray:
         """Begin the file of one image of the recording `layout`."""
         if self._compression is not None:
-            return CompressedTiffArray(path, image, self._compression, self._xml is not None)
+            ome = self._xml is not None
+            return CompressedTiffArray(path, image, pool, self._compression, ome)
         return BigTiffArray(path, image, pool, layout, self._xml)
 
     def finish(
@@ -103,6 +105,7 @@ class BigTiffFormat(Format):
                     end_laid_out(path, image, layout, xml, count, is_linked(image, self._xml))
                 elif xml is not None:
                     describe(path, xml)
+                sync_file(path)
 
     def described_files(
         self, folder: Path, image: ImageLayout, planes_laid_out: int, ends: Mapping[str, int]

@@ -1,19 +1,20 @@
 """Compressed BigTIFF: planes of unknown length, one behind the other as they come.
 
-tifffile compresses and writes each plane with its IFD at once; what is in the file when the
-process dies can be read.
+tifffile compresses each plane and makes its IFD, and links it first; here what is linked is put
+into the file last, so that it is a valid TIFF at every moment.
 """
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import tifffile
 
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.image_array import ImageArray
+from mda_writers.storage.block_file import BlockFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from mda_writers.formats.image_array import Place
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.storage.write_pool import WritePool
 
 CODECS = ("zlib", "zstd", "lzw", "lzma", "packbits")
 """What `compression` may be: all lossless. All but zlib need the package imagecodecs."""
@@ -107,6 +109,8 @@ class CompressedTiffArray(ImageArray):
         The file, which must not exist.
     image : ImageLayout
         What it will hold.
+    pool : WritePool
+        Learns what was written, for recordings that survive a power cut.
     compression : str
         One of `CODECS`.
     ome : bool
@@ -116,13 +120,25 @@ class CompressedTiffArray(ImageArray):
     planes = 1
     """The file is begun, and has its final form to get."""
 
-    def __init__(self, path: Path, image: ImageLayout, compression: str, ome: bool) -> None:
+    def __init__(
+        self, path: Path, image: ImageLayout, pool: WritePool, compression: str, ome: bool
+    ) -> None:
         self.path = path
         self.image = image
+        self._pool = pool
         self._compression = compression
         self._ome = ome
         self._slots: dict[tuple[int, ...], int] = {}
-        self._writer = tifffile.TiffWriter(path, bigtiff=True, byteorder="<")
+        self._file = BlockFile(path, direct=False)
+        self._pages = _Pages()
+        self._writer = tifffile.TiffWriter(
+            cast("io.BufferedRandom", self._pages), bigtiff=True, byteorder="<"
+        )
+        try:
+            self._pages.put(self._file)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __setitem__(self, index: tuple[int, ...], frame: np.ndarray) -> None:
         self._writer.write(
@@ -134,7 +150,8 @@ class CompressedTiffArray(ImageArray):
             description="OME" if self._ome and not self._slots else None,
             software="mda-writers",
         )
-        self._writer.filehandle.flush()
+        self._pages.put(self._file)
+        self._pool.wrote(self._file)
         self._slots[tuple(index)] = len(self._slots)
 
     def where(self, index: tuple[int, ...]) -> dict[str, Any]:
@@ -145,8 +162,12 @@ class CompressedTiffArray(ImageArray):
         """Nothing is held back: every plane is written as it comes."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Return when every frame so far is on the disk, and let go of the file."""
         self._writer.close()
+        try:
+            self._file.sync()
+        finally:
+            self._file.close()
 
     def _sizes_now(self) -> tuple[int, ...]:
         if not self.image.growing:
@@ -160,6 +181,53 @@ class CompressedTiffArray(ImageArray):
             with tifffile.TiffFile(self.path) as tif:
                 for target, slot in there:
                     pixels[target] = tif.pages[slot].asarray()
+
+
+class _Pages(io.RawIOBase):
+    """A file that keeps what tifffile writes until `put` puts it into the real one, links last."""
+
+    def __init__(self) -> None:
+        self._begin = 0
+        self._new = bytearray()
+        self._links: dict[int, bytes] = {}
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = (0, self._position, self._begin + len(self._new))[whence] + offset
+        return self._position
+
+    def write(self, data) -> int:  # type: ignore[no-untyped-def]
+        data = bytes(data)
+        start = self._position - self._begin
+        if start < 0:
+            self._links[self._position] = data
+        else:
+            self._new.extend(bytes(max(0, start - len(self._new))))
+            self._new[start : start + len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def put(self, file: BlockFile) -> None:
+        """Put what was written since into `file`: what is new, then what leads to it."""
+        if self._new:
+            file.write_at(self._begin, memoryview(bytes(self._new)))
+        for offset, link in self._links.items():
+            file.patch(offset, link)
+        self._begin += len(self._new)
+        self._new.clear()
+        self._links.clear()
 
 
 def _works(codec: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -57,12 +59,13 @@ class ImageFiles:
             ``(y, x)`` or ``(y, x, 3)``.
         """
         around = self._layout_of(image, channel)
-        beside = path.with_name(f".{path.name}.tmp")
+        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             _write(beside, around, pixels)
             beside.replace(path)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):  # what went wrong first is what is raised
+                beside.unlink(missing_ok=True)
             raise
         if self._preview:
             _save_preview(path, pixels)
@@ -102,6 +105,7 @@ def _write(path: Path, around: TiffLayout, pixels: np.ndarray) -> None:
     try:
         file.write_at(DATA_OFFSET, pixels.reshape(-1).view(np.uint8).data)
         put(file, around)
+        file.sync()
     finally:
         file.close()
 

@@ -35,8 +35,9 @@ from mda_writers.formats.zarr_frames import open_level, read_frame
 from mda_writers.formats.zarr_image import ZarrImage
 from mda_writers.formats.zarr_options import ZarrOptions
 from mda_writers.formats.zarr_smaller import complete_levels, level_unlike_above
-from mda_writers.formats.zarr_store import is_group, sync_metadata, write_file, write_group
+from mda_writers.formats.zarr_store import is_group, write_file, write_group
 from mda_writers.formats.zarr_stored import stored_level
+from mda_writers.storage.file_system import sync_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +92,8 @@ class OmeZarrFormat(Format):
         folder = self._root_of(path)
         files = tuple(each.file for each in layout.images)
         if files != self._described or not is_group(folder / image.file.split("/")[0], self._zarr):
-            self._describe_folders(folder, layout)
+            for file in self._describe_folders(folder, layout, safely=pool.durable):
+                pool.note(file)
             self._described = files
         group = folder / image.file
         return self.image_class(group, image, layout, pool, self._options, self._slabs)
@@ -111,8 +113,9 @@ class OmeZarrFormat(Format):
             with self.unfinished(image.file):
                 taken = TakenPlanes.of(image, [plane.place for plane in planes[image.key]])
                 windows = self._finish_image(folder / image.file, layout, image, taken, windows)
-        self._describe_folders(folder, layout)
+        self._describe_folders(folder, layout, safely=True)
         self._describe_series(folder, layout)
+        self._sync(folder, layout)
 
     def _finish_image(
         self,
@@ -132,8 +135,7 @@ class OmeZarrFormat(Format):
         stored = stored_level(group / levels[-1], image.dtype, self._options)
         windows = _windows(stored, image, smallest) | windows
         attributes = image_attributes(layout, image, steps, self._version, windows)
-        write_group(group, attributes, self._zarr)
-        sync_metadata(group, self._zarr)
+        write_group(group, attributes, self._zarr, safely=True)
         return windows
 
     def described_files(
@@ -186,8 +188,15 @@ class OmeZarrFormat(Format):
     def _finish_levels(self, group: Any, image: ImageLayout, planes: TakenPlanes) -> None:
         finish_levels(group, planes, self._zarr, self._options.z_factor)
 
-    def _describe_folders(self, folder: Any, layout: Layout) -> None:
-        """Say in the folders above the images which images there are."""
+    def _sync(self, folder: Any, layout: Layout) -> None:
+        """Return when all images would survive a power cut, whoever wrote them."""
+        for root in dict.fromkeys(image.file.split("/")[0] for image in layout.images):
+            if (folder / root).is_dir():
+                sync_tree(folder / root)
+
+    def _describe_folders(self, folder: Any, layout: Layout, safely: bool) -> list[Path]:
+        """Say in the folders above the images which images there are; return what was written."""
+        groups: dict[str, Mapping[str, Any]] = {}
         inside: defaultdict[str, list[str]] = defaultdict(list)
         for image in layout.images:
             root, _, rest = image.file.partition("/")
@@ -195,10 +204,15 @@ class OmeZarrFormat(Format):
                 inside[root].append(rest)
         for root, images in inside.items():
             if layout.plate:
-                self._describe_plate(folder / root, layout.plate, images)
+                groups |= self._plate_groups(root, layout.plate, images)
                 continue
-            write_group(folder / root, series_root(self._version), self._zarr)
-            write_group(folder / root / "OME", series_attributes(images, self._version), self._zarr)
+            groups[root] = series_root(self._version)
+            groups[f"{root}/OME"] = series_attributes(images, self._version)
+        return [
+            file
+            for name, attributes in groups.items()
+            for file in write_group(folder / name, attributes, self._zarr, safely=safely)
+        ]
 
     def _describe_series(self, folder: Any, layout: Layout) -> None:
         """Describe several images for readers that ask the OME-XML which there are."""
@@ -209,16 +223,21 @@ class OmeZarrFormat(Format):
             root = layout.images[0].file.split("/")[0]
             write_file(folder / root / "OME" / "METADATA.ome.xml", xml)
 
-    def _describe_plate(self, root: Any, plate: Mapping[str, Any], images: list[str]) -> None:
+    def _plate_groups(
+        self, root: str, plate: Mapping[str, Any], images: list[str]
+    ) -> dict[str, Mapping[str, Any]]:
+        """Return the groups of a plate above its images, each with what it says."""
         wells = wells_of(images)
+        groups: dict[str, Mapping[str, Any]] = {}
         rows, columns = list(plate["rows"]), list(plate["columns"])
         fields = {}
         for well, names in wells.items():
             row, column = well.split("/")
             fields[rows.index(row), columns.index(column)] = len(names)
-            write_group(root / row, {}, self._zarr)
-            write_group(root / well, well_attributes(names, self._version), self._zarr)
-        write_group(root, plate_attributes(plate, fields, self._version), self._zarr)
+            groups[f"{root}/{row}"] = {}
+            groups[f"{root}/{well}"] = well_attributes(names, self._version)
+        groups[root] = plate_attributes(plate, fields, self._version)
+        return groups
 
 
 _DESCRIPTIONS = ("zarr.json", ".zarray", ".zattrs", ".zgroup", "METADATA.ome.xml")

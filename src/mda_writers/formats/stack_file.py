@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -112,9 +113,13 @@ class StackFile:
         All but the pixels.
     planes : int
         Planes that it is laid out for.
+    durable : bool
+        Whether a power cut must not leave its name without its content.
     """
 
-    def __init__(self, path: Path, frame_bytes: int, around: TiffLayout, planes: int) -> None:
+    def __init__(
+        self, path: Path, frame_bytes: int, around: TiffLayout, planes: int, durable: bool
+    ) -> None:
         if path.exists():
             raise WriteError(
                 f"{path}: exists, and is not touched again. Frames of one stack that come after "
@@ -126,7 +131,7 @@ class StackFile:
         self._tail_bytes = 0
         self._frame_bytes = frame_bytes
         self._file = BlockFile(path)
-        self._make(around, planes)
+        self._make(around, planes, durable)
 
     def lay_out(self, around: TiffLayout, planes: int) -> None:
         """Lay the file out, or out anew for more planes."""
@@ -138,16 +143,19 @@ class StackFile:
         self._tail_bytes = len(around.tail)
         self.planes = planes
 
-    def _make(self, around: TiffLayout, planes: int) -> None:
+    def _make(self, around: TiffLayout, planes: int, durable: bool) -> None:
         """Make the file beside, so that one of its name is a whole TIFF at every moment."""
         file, self._file = self._file, BlockFile(beside(self.path), direct=False)
         try:
             self.lay_out(around, planes)
+            if durable:
+                self._file.sync()
             self._file.close()
             self._file.path.rename(self.path)
         except BaseException:
             self._file.close()
-            self._file.path.unlink(missing_ok=True)
+            with suppress(OSError):  # what went wrong first is what is raised
+                self._file.path.unlink(missing_ok=True)
             raise
         self._file = file
 
@@ -166,8 +174,10 @@ class StackFile:
 
     def complete(self, pool: WritePool) -> None:
         """Make what has landed safe, and let go of the file."""
-        self._file.sync()
-        self.close(pool)
+        try:
+            self._file.sync()
+        finally:
+            self.close(pool)
 
     def close(self, pool: WritePool) -> None:
         """Let go of the file."""
@@ -177,7 +187,7 @@ class StackFile:
 
 def beside(path: Path) -> Path:
     """Return the name under which a file is made that then becomes `path`."""
-    return path.with_name(f".{path.name}.tmp")
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def planes_in(path: Path) -> int:
@@ -226,5 +236,6 @@ def _cut_beside(path: Path, around: TiffLayout) -> None:
             os.fsync(new.fileno())
         made.replace(path)
     except BaseException:
-        made.unlink(missing_ok=True)
+        with suppress(OSError):  # the same
+            made.unlink(missing_ok=True)
         raise

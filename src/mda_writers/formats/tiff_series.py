@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict, deque
 from contextlib import suppress
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from mda_writers.formats.tiff_ending import cut_behind, final_sizes
 from mda_writers.formats.tiff_layout import DATA_OFFSET, PlanePlaces, TiffLayout
 from mda_writers.model.file_names import file_name
 from mda_writers.model.names import is_plain
+from mda_writers.storage.file_system import sync_file, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,8 +96,6 @@ class TiffSeriesFormat(Format):
         Complete files are not touched; they may be elsewhere by now.
         """
         for image in layout.images:
-            for unfinished in (folder / image.file).glob(f".*{self._kind.suffix}.tmp"):
-                unfinished.unlink()  # a killed process was making it
             last: defaultdict[Stack, int] = defaultdict(int)
             for plane in planes[image.key]:
                 stack, z = split(image, plane.place)
@@ -104,6 +104,9 @@ class TiffSeriesFormat(Format):
                 path = self.path_of(folder / image.file, image, c, t)
                 with self.unfinished(f"{image.file}/{path.name}"):
                     self._finish_stack(folder / image.file, image, layout, (c, t), count)
+            for above in (image.file, *map(str, PurePosixPath(image.file).parents)):
+                if (folder / above).is_dir():
+                    sync_folder(folder / above)
 
     def described_files(
         self, folder: Path, image: ImageLayout, planes_laid_out: int, ends: Mapping[str, int]
@@ -174,6 +177,7 @@ class TiffSeriesFormat(Format):
             cut(path, around, laid_out, image.frame_bytes)
         else:
             cut_behind(path, around)
+        sync_file(path)
         self.announce(path)
 
 
@@ -276,7 +280,7 @@ class TiffSeriesArray(ImageArray):
         path = self._format.path_of(self._folder, self.image, *key)
         planes = self._planes_at_first()
         around = self._around(key[0], planes)
-        stack = StackFile(path, self.image.frame_bytes, around, planes)
+        stack = StackFile(path, self.image.frame_bytes, around, planes, self._pool.durable)
         self._open[key] = stack
         self._begun.add(key)
         return stack

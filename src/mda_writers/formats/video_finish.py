@@ -11,6 +11,7 @@ from mda_writers.formats.video_container import CONTAINERS
 from mda_writers.formats.video_read import VideoReader, about_of, iter_packets, open_video
 from mda_writers.storage.atomic import replacing
 from mda_writers.storage.failure import explained
+from mda_writers.storage.file_system import sync_file
 from mda_writers.storage.space import free_bytes
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def finish_video(path: Path, numbers: Sequence[int]) -> dict[str, Any]:
             path,
         )
         about = {"form": "fragments", **_read_back(path, path, len(numbers))}
+        sync_file(path)
     return {"file": path.name, **about}
 
 

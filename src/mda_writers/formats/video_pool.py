@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict, deque
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mda_writers.formats.video_threads import CORES
 from mda_writers.model.names import fold, split_suffix, unique_name
+from mda_writers.storage.failure import explained
+from mda_writers.storage.file_system import Unsynced
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -30,12 +32,14 @@ class VideoPool:
     thread, to which all methods belong. Nothing is appended behind a frame that was lost.
     """
 
+    durable = False
+
     def __init__(self) -> None:
         self._names: set[str] = set()
         self._open: OrderedDict[int, Film] = OrderedDict()
         self._holding: dict[int, Film] = {}
         self._under_way: deque[tuple[Film, int, Future[bytes]]] = deque()
-        self._unsynced: dict[int, Film] = {}
+        self._unsynced = Unsynced()
         self._taken = 0
         self._landed = 0
         self._most_bytes = 0
@@ -113,15 +117,14 @@ class VideoPool:
             pass
         return not self._holding and not self._under_way
 
-    def sync(self) -> None:
-        """Return when every frame that has landed would survive a power cut."""
-        while self._unsynced:
-            film = self._unsynced.popitem()[1]
-            fd = os.open(film.path, os.O_RDWR)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+    def secure(self) -> int:
+        """Make what has landed survive a power cut; return the number up to which that is."""
+        landed = self.landed()
+        try:
+            self._unsynced.sync()
+        except OSError as error:
+            raise explained(error, Path(error.filename)) from error
+        return landed
 
     def close(self) -> None:
         """Nothing to close: the videos are closed one by one."""
@@ -145,5 +148,6 @@ class VideoPool:
         self._under_way.popleft()
         self._landed += 1
         self._most_bytes = max(self._most_bytes, len(data))
-        self._unsynced[id(film)] = film
+        if self.durable:
+            self._unsynced.note(film.path, replaced=False)
         return True

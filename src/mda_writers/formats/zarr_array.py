@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mda_writers.formats.zarr_shards import ChunkFile, Shard, compressed_room
+from mda_writers.formats.zarr_shards import ChunkFile, Shard, room_for
 from mda_writers.formats.zarr_store import write_array, write_shape
 from mda_writers.storage.file_system import sync_file_system
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from mda_writers.formats.zarr_codecs import Compression
@@ -60,7 +60,8 @@ class ZarrArray:
         self._encode = compression.encoder() if compression else None
         self._pool = pool
         self._files: dict[tuple[int, ...], Any] = {}
-        write_array(folder, grid, sizes, version, compression)
+        for file in write_array(folder, grid, sizes, version, compression):
+            pool.note(file)
 
     def chunks_of(self, plane: np.ndarray) -> list[np.ndarray]:
         """Return the bytes of a plane's chunks. May be called on any thread."""
@@ -76,26 +77,18 @@ class ZarrArray:
 
     def close(self) -> None:
         """Return when everything would survive a power cut, and let go of the files."""
-        errors = []
-        for file in self._files.values():
-            try:
-                file.close()
-            except OSError as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        close_all(self._files.values())
 
-    def publish(self) -> None:
+    def publish(self) -> Path | None:
         """Make the frames visible that are on the disk: give the array their shape."""
-        write_shape(self.folder, (*self._visible, *self.grid.yx), self._version)
+        shape = (*self._visible, *self.grid.yx)
+        return write_shape(self.folder, shape, self._version, safely=self._pool.durable)
 
     def new_shard(self, index: tuple[int, ...]) -> Shard:
         """Make an empty shard."""
         grid = self.grid
         chunks = grid.planes_a_shard * grid.tiles_a_plane
-        room = chunks * grid.chunk_bytes
-        if self._encode is not None:
-            room = compressed_room(chunks, grid.chunk_bytes)
+        room = room_for(chunks, grid.chunk_bytes, compressed=self._encode is not None)
         return Shard(shard_path(self.folder, index), chunks, room, claim=False)
 
     # ------------------------------------------------------------ helpers
@@ -165,11 +158,11 @@ class ReservedArray(ZarrArray):
         """Make all shards; reserve their room on the disk, if `claim`."""
         grid = self.grid
         for index in grid.shards(self.sizes):
-            planes = prod(grid.inside(index, self.sizes))
+            chunks = prod(grid.inside(index, self.sizes)) * grid.tiles_a_plane
             self._files[index] = Shard(
                 shard_path(self.folder, index),
                 grid.planes_a_shard * grid.tiles_a_plane,
-                planes * grid.tiles_a_plane * grid.chunk_bytes,
+                room_for(chunks, grid.chunk_bytes, compressed=False),
                 claim=claim,
             )
 
@@ -192,6 +185,18 @@ class UnshardedArray(ZarrArray):
             self._files[(*place, *tile)] = file
             self._pool.write(file.file, 0, chunk)
             self._pool.when_landed(partial(_itself, file))
+
+
+def close_all(files: Iterable[Any]) -> None:
+    """Close files, or arrays, whatever becomes of the others; raise what the first one raised."""
+    errors = []
+    for file in files:
+        try:
+            file.close()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def shard_path(folder: Path, index: tuple[int, ...]) -> Path:

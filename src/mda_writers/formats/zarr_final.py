@@ -14,7 +14,7 @@ import orjson
 
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.zarr_shards import MISSING, read_index, seal
-from mda_writers.formats.zarr_store import read_shape, sync_metadata, write_shape
+from mda_writers.formats.zarr_store import read_shape, write_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,8 +54,7 @@ def finish_levels(group: Path, planes: TakenPlanes, version: int, z_factor: int)
         else:
             _finish_files(folder, here.places)
         if shape != read_shape(folder, version):
-            write_shape(folder, shape, version)
-        sync_metadata(folder, version)
+            write_shape(folder, shape, version, safely=True)
 
 
 def damage(group: Path, image: ImageLayout) -> str:

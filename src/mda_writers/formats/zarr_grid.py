@@ -69,8 +69,7 @@ class Grid:
     @cached_property
     def tiles(self) -> tuple[int, int]:
         """Chunks of a plane along y and x."""
-        (y, x), (cy, cx) = self.yx, self.chunk_yx
-        return -(-y // cy), -(-x // cx)
+        return _tiles(self.yx, self.chunk_yx)
 
     @cached_property
     def tiles_a_plane(self) -> int:
@@ -142,6 +141,7 @@ def grid_of(
     shards: Mapping[str, int],
     *,
     sharded: bool,
+    most_chunks: int = 0,
 ) -> Grid:
     """Return the grid of one level of an image.
 
@@ -157,20 +157,25 @@ def grid_of(
         Axis (t, c, z) → frames of a shard, instead of the default.
     sharded : bool
         Whether there are shards; if not, every chunk is a file.
+    most_chunks : int
+        Chunks of a shard, unless `shards` says otherwise; 0 for as many as make a good file.
     """
     samples = image.frame_shape[2] if len(image.frame_shape) == 3 else 1
     order = tuple(image.sizes) if "c" in image.sizes or samples == 1 else (*image.sizes, "c")
     sizes = {"c": 1, **image.sizes}
     box = dict.fromkeys(order, 1)
+    chunk_yx = (min(yx[0], chunks.get("y", yx[0])), min(yx[1], chunks.get("x", yx[1])))
     if sharded:
         plane_bytes = yx[0] * yx[1] * samples * np.dtype(image.dtype).itemsize
-        room = min(SHARD_PLANES, max(1, SHARD_BYTES // plane_bytes))
+        most = SHARD_PLANES
+        if most_chunks:
+            most = max(1, most_chunks // (prod(_tiles(yx, chunk_yx)) * samples))
+        room = min(most, max(1, SHARD_BYTES // plane_bytes))
         box |= _growing_box(order, room) if image.growing else _box(order, sizes, room)
         box |= {axis: n for axis, n in shards.items() if axis in box}
         if "c" in box:
             box["c"] *= samples
     axes = tuple(axis for axis in NGFF_ORDER if axis in order)
-    chunk_yx = (min(yx[0], chunks.get("y", yx[0])), min(yx[1], chunks.get("x", yx[1])))
     planes = tuple(box[axis] for axis in axes)
     return Grid(axes, order, samples, yx, chunk_yx, planes, image.dtype, sharded)
 
@@ -180,6 +185,10 @@ def plane_sizes(image: ImageLayout, grid: Grid) -> tuple[int, ...]:
     sizes = {"c": 1, **image.sizes}
     sizes["c"] *= grid.samples
     return tuple(sizes[axis] for axis in grid.axes)
+
+
+def _tiles(yx: tuple[int, int], chunk_yx: tuple[int, int]) -> tuple[int, int]:
+    return -(-yx[0] // chunk_yx[0]), -(-yx[1] // chunk_yx[1])
 
 
 def _box(order: tuple[str, ...], sizes: Mapping[str, int], room: int) -> dict[str, int]:

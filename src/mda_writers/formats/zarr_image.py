@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -19,9 +20,11 @@ from mda_writers.formats.zarr_array import (
     ReservedArray,
     UnshardedArray,
     ZarrArray,
+    close_all,
 )
 from mda_writers.formats.zarr_frames import open_level, plane_places, read_frame
 from mda_writers.formats.zarr_grid import grid_of, plane_sizes
+from mda_writers.formats.zarr_shards import MOST_CHUNKS
 from mda_writers.formats.zarr_store import write_group
 from mda_writers.storage.object_path import ObjectPath
 
@@ -72,7 +75,8 @@ class ZarrImage(ImageArray):
         self._sizes = tuple(image.sizes.values())
         self._channels_described = image.sizes.get("c", 1)
         _check_pixels(image)
-        self._describe(image)
+        for file in self._describe(image, safely=False):
+            pool.note(file)
         self._levels = self._make_levels()
         self._slabs = self._make_slabs(slabs)
         # the others are computed at the end, from those that are stored then
@@ -106,18 +110,18 @@ class ZarrImage(ImageArray):
         try:
             self.flush()
         finally:
-            for level in self._levels:
-                level.close()
+            close_all(self._levels)
 
     def where(self, index: tuple[int, ...]) -> dict[str, Any]:
         """Return where the frame of `index` lies: its array, and the planes in it."""
         places = plane_places(self.image, index)
         return {"file": self.image.file, "array": "0", "planes": places}
 
-    def publish(self) -> None:
+    def publish(self) -> Path | None:
         """Describe the channels that have come since the image was described last."""
         sizes = dict(zip(self.image.sizes, self._sizes, strict=True))
-        self._describe(replace(self.image, sizes=sizes))
+        files = self._describe(replace(self.image, sizes=sizes), safely=self._pool.durable)
+        return files[0] if files else None
 
     # ------------------------------------------------------------ helpers
 
@@ -130,10 +134,17 @@ class ZarrImage(ImageArray):
             pixels[target] = read_frame(array, self.image, place)
 
     def _make_levels(self) -> list[ZarrArray]:
-        return [
-            self._make_level(number, self._at_depth(planes), (height, width))
-            for number, (planes, height, width) in enumerate(self._options.level_shapes(self.image))
-        ]
+        levels: list[ZarrArray] = []
+        try:
+            for planes, height, width in self._options.level_shapes(self.image):
+                levels.append(
+                    self._make_level(len(levels), self._at_depth(planes), (height, width))
+                )
+        except BaseException:
+            with suppress(OSError):
+                close_all(levels)
+            raise
+        return levels
 
     def _at_depth(self, planes: int) -> ImageLayout:
         if "z" not in self.image.sizes:
@@ -151,8 +162,16 @@ class ZarrImage(ImageArray):
     def _make_level(self, number: int, image: ImageLayout, yx: tuple[int, int]) -> ZarrArray:
         options = self._options
         version = ZARR_FORMAT[options.version]
-        grid = grid_of(image, yx, options.chunks, options.shards, sharded=version == 3)
-        level = self._kind_of(number)(
+        kind = self._kind_of(number)
+        grid = grid_of(
+            image,
+            yx,
+            options.chunks,
+            options.shards,
+            sharded=version == 3,
+            most_chunks=0 if issubclass(kind, LaidOutArray) else MOST_CHUNKS,
+        )
+        level = kind(
             self.folder / str(number),
             grid,
             plane_sizes(image, grid),
@@ -160,8 +179,13 @@ class ZarrImage(ImageArray):
             options.compression,
             self._pool,
         )
-        if isinstance(level, LaidOutArray | ReservedArray):
-            level.lay_out(claim=not self._is_sparse())
+        try:
+            if isinstance(level, LaidOutArray | ReservedArray):
+                level.lay_out(claim=not self._is_sparse())
+        except BaseException:
+            with suppress(OSError):
+                level.close()
+            raise
         return level
 
     def _kind_of(self, number: int) -> type[ZarrArray]:
@@ -238,14 +262,14 @@ class ZarrImage(ImageArray):
             self._channels_described = channels
             self._pool.when_landed(lambda: self)
 
-    def _describe(self, image: ImageLayout) -> None:
+    def _describe(self, image: ImageLayout, safely: bool) -> list[Path]:
         version = self._options.version
         # of an image that grows nobody knows when one plane will be left
         unknown = image.growing and "z" in image.sizes
         planes = None if unknown else image.sizes.get("z", 1)
         steps = z_steps(planes, self._options.z_factor, len(self._options.level_shapes(image)))
         attributes = image_attributes(self._layout, image, steps, version, {})
-        write_group(self.folder, attributes, ZARR_FORMAT[version])
+        return write_group(self.folder, attributes, ZARR_FORMAT[version], safely=safely)
 
 
 def _check_pixels(image: ImageLayout) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mda_writers.formats.taken_planes import TakenPlanes
-    from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.layout import ImageLayout, Layout
 
 
 class ObjectArray(ZarrArray):
@@ -152,7 +152,10 @@ class OmeZarrObjects(OmeZarrFormat):
             shape = read_shape(group / name, self._zarr)
             final = (*planes.at_level(number, self._options.z_factor).sizes, *shape[-2:])
             if final != shape:
-                write_shape(group / name, final, self._zarr)
+                write_shape(group / name, final, self._zarr, safely=True)
+
+    def _sync(self, folder: Any, layout: Layout) -> None:
+        """Nothing to do: an object that was put is safe."""
 
     def _group(self, image: ImageLayout) -> ObjectPath:
         return _Above(self._root) / image.file

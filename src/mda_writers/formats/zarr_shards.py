@@ -11,12 +11,14 @@ Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/i
 
 from __future__ import annotations
 
+from contextlib import suppress
 from os import SEEK_END
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from mda_writers.errors import CorruptRecordingError, DiskFullError
+from mda_writers.storage.atomic import replacing
 from mda_writers.storage.block_file import BLOCK, BlockFile
 
 if TYPE_CHECKING:
@@ -32,6 +34,12 @@ much again as there is, since a claim waits for all writes to that file that are
 
 MOST_CLAIMED_BYTES = 64 << 20
 """Room that is claimed at once at most. What is left over is given back in the end."""
+
+MOST_CHUNKS = (4096 - 4) // 16
+"""Chunks of a shard whose index is written while frames come. It then lies in one page, and a
+killed process writes a page as a whole or not at all; half an index would hide all chunks."""
+
+_COPY_BYTES = 16 << 20
 
 _ENTRY = np.dtype("<u8")
 
@@ -71,12 +79,19 @@ class Shard:
         self.end = 0
         self._claimed = 0
         self._data_bytes = data_bytes
+        self._published = b""
         self._index = np.full((chunks, 2), MISSING, _ENTRY)
         if offsets is not None:
             there = offsets >= 0
             self._index[there, 0] = offsets[there]
             self._index[there, 1] = chunk_bytes
-        size = data_bytes + index_bytes(chunks)
+        try:
+            self._lay_out(data_bytes + index_bytes(chunks), claim)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def _lay_out(self, size: int, claim: bool) -> None:
         if claim:
             self.file.claim(0, size)
         else:
@@ -102,9 +117,12 @@ class Shard:
         self._index[number] = offset, nbytes
         return self
 
-    def publish(self) -> None:
+    def publish(self) -> Path:
         """Write the index, in one system call."""
-        self.file.patch(self._data_bytes, encode_index(self._index))
+        index = encode_index(self._index)
+        _patch_index(self.file, self._data_bytes, index, self._published)
+        self._published = index
+        return self.file.path
 
     def offset(self, number: int) -> int:
         """Return where a chunk lies; -1 if it has no place yet."""
@@ -138,16 +156,19 @@ class ChunkFile:
         self._path = path
         self.file = BlockFile(path.with_name(f".{path.name}.partial"))
 
-    def publish(self) -> None:
+    def publish(self) -> Path:
         """Let the chunk be seen."""
         self.file.close()
         self.file.path.replace(self._path)
         self.file.path = self._path
+        return self._path
 
     def sync(self) -> None:
         """Return when the chunk would survive a power cut."""
-        if self.file.path == self._path:
-            self.file.sync()
+        try:
+            if self.file.path == self._path:
+                self.file.sync()
+        finally:
             self.file.close()
 
     def close(self) -> None:
@@ -200,7 +221,8 @@ def seal(path: Path, chunks: int, keep: Collection[int]) -> None:
     The new index is behind the last chunk before the file is cut there: whenever a reader
     comes, or the process is killed, one of the two indices is at the end of the file.
     """
-    index = read_index(path, chunks)
+    old = read_index(path, chunks)
+    index = old.copy()
     gone = np.ones(chunks, bool)
     gone[list(keep)] = False
     index[gone] = MISSING
@@ -210,19 +232,50 @@ def seal(path: Path, chunks: int, keep: Collection[int]) -> None:
         return
     size, length = path.stat().st_size, index_bytes(chunks)
     end = int(there.sum(axis=1).max())
+    changed = not np.array_equal(index, old)
+    overlap = end + length > size - length
+    is_in_a_block = (size - length) // BLOCK == (size - 1) // BLOCK
+    if changed and overlap:
+        _write_anew(path, end, encode_index(index))
+        return
     file = BlockFile(path, direct=False)
     try:
-        if end + length > size - length:  # it would lie on the old one, which must stay whole
-            file.patch(size - length, encode_index(index))
-            return
-        file.patch(end, encode_index(index))
+        if changed and is_in_a_block:
+            # the new one may lie on chunks that are gone, and readers must not look for these
+            _patch_index(file, size - length, encode_index(index), encode_index(old))
+        if not overlap:
+            file.sync()
+            file.patch(end, encode_index(index))
+            file.sync()
+            file.truncate(end + length)
         file.sync()
-        file.truncate(end + length)
     finally:
-        file.sync()
         file.close()
 
 
-def compressed_room(chunks: int, chunk_bytes: int) -> int:
-    """Return room for chunks that a codec made longer instead of shorter, in whole blocks."""
-    return -(-chunks * (chunk_bytes + chunk_bytes // 64 + 256) // BLOCK) * BLOCK
+def _patch_index(file: BlockFile, offset: int, index: bytes, old: bytes) -> None:
+    """Write an index over an older one; where only half of it can be written, put that back."""
+    try:
+        file.patch(offset, index)
+    except OSError:
+        with suppress(OSError):
+            file.patch(offset, old)
+        raise
+
+
+def _write_anew(path: Path, end: int, index: bytes) -> None:
+    """Put a copy of a shard's first bytes in its place, with an index behind them."""
+    with path.open("rb") as old, replacing(path) as new:
+        while piece := old.read(min(_COPY_BYTES, end - old.tell())):
+            new.write(piece)
+        new.write(index)
+
+
+def room_for(chunks: int, chunk_bytes: int, compressed: bool) -> int:
+    """Return room for the chunks of a shard, such that its index lies in a block of its own.
+
+    A codec may make a chunk longer instead of shorter.
+    """
+    if compressed:
+        chunk_bytes += chunk_bytes // 64 + 256
+    return -(-chunks * chunk_bytes // BLOCK) * BLOCK

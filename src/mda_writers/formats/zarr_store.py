@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +9,7 @@ import orjson
 
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_indented_json
+from mda_writers.storage.atomic import replacing
 from mda_writers.storage.object_path import ObjectPath
 
 if TYPE_CHECKING:
@@ -23,31 +23,38 @@ _ARRAY_FILE = {2: ".zarray", 3: "zarr.json"}
 _GROUP_FILE = {2: ".zgroup", 3: "zarr.json"}
 
 
-def write_group(folder: Path | ObjectPath, attributes: Mapping[str, Any], version: int) -> None:
-    """Make `folder` a group with these attributes, or give the group there new ones."""
+def write_group(
+    folder: Path | ObjectPath, attributes: Mapping[str, Any], version: int, *, safely: bool
+) -> list[Path]:
+    """Make `folder` a group with these attributes, or give the group there new ones.
+
+    Parameters
+    ----------
+    folder : Path or ObjectPath
+        The group.
+    attributes : mapping
+        What it says about itself.
+    version : int
+        Zarr's.
+    safely : bool
+        Whether a power cut must leave the old ones or these; it takes the disk a few milliseconds.
+
+    Returns
+    -------
+    list of Path
+        The files that were written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if version == 3:
-        group = _group(3) | {"attributes": dict(attributes)}
-        _put(folder / "zarr.json", _json(group))
-        return
-    _put(folder / ".zattrs", _json(attributes))
-    _put(folder / ".zgroup", _json(_group(2)))
+        files = {"zarr.json": _group(3) | {"attributes": dict(attributes)}}
+    else:
+        files = {".zattrs": dict(attributes), ".zgroup": _group(2)}
+    return _put_all(folder, {name: _json(content) for name, content in files.items()}, safely)
 
 
 def write_file(path: Path | ObjectPath, content: bytes) -> None:
-    """Put a file beside the metadata of a group; on return it would survive a power cut."""
-    _put(path, content)
-    if not isinstance(path, ObjectPath):
-        _sync(path)
-
-
-def sync_metadata(folder: Path | ObjectPath, version: int) -> None:
-    """Return when the metadata of a group or array would survive a power cut."""
-    if isinstance(folder, ObjectPath):
-        return
-    for name in {".zattrs", _ARRAY_FILE[version], _GROUP_FILE[version]}:
-        if (path := folder / name).exists():
-            _sync(path)
+    """Put a file in place; a power cut leaves the old one or this one."""
+    _put(path, content, safely=True)
 
 
 def read_attributes(folder: Path | ObjectPath, version: int) -> dict[str, Any]:
@@ -76,11 +83,10 @@ def write_array(
     sizes: tuple[int, ...],
     version: int,
     compression: Compression | None,
-) -> None:
-    """Make `folder` an empty array."""
+) -> list[Path]:
+    """Make `folder` an empty array, and return the files that were written."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in _array(grid, sizes, version, compression).items():
-        _put(folder / name, content)
+    return _put_all(folder, _array(grid, sizes, version, compression), safely=False)
 
 
 def read_array(folder: Path | ObjectPath, version: int) -> dict[str, Any]:
@@ -104,10 +110,16 @@ def read_shape(folder: Path | ObjectPath, version: int) -> tuple[int, ...]:
     return tuple(read_array(folder, version)["shape"])
 
 
-def write_shape(folder: Path | ObjectPath, shape: tuple[int, ...], version: int) -> None:
-    """Give an array another shape; nothing but its metadata changes."""
+def write_shape(
+    folder: Path | ObjectPath, shape: tuple[int, ...], version: int, *, safely: bool
+) -> Path | None:
+    """Give an array another shape; nothing but its metadata changes.
+
+    For `safely`, see `write_group`; returns the file that was written.
+    """
     metadata = read_array(folder, version) | {"shape": list(shape)}
-    _put(folder / _ARRAY_FILE[version], _json(metadata))
+    files = _put_all(folder, {_ARRAY_FILE[version]: _json(metadata)}, safely)
+    return files[0] if files else None
 
 
 @lru_cache(maxsize=64)
@@ -151,22 +163,23 @@ def _group(version: Literal[2, 3]) -> dict[str, Any]:
     return content
 
 
-def _put(path: Path | ObjectPath, content: bytes) -> None:
+def _put_all(folder: Path | ObjectPath, files: Mapping[str, bytes], safely: bool) -> list[Path]:
+    for name, content in files.items():
+        _put(folder / name, content, safely)
+    return [] if isinstance(folder, ObjectPath) else [folder / name for name in files]
+
+
+def _put(path: Path | ObjectPath, content: bytes, safely: bool) -> None:
     """Replace a file, all or nothing for whoever reads it and for a killed process.
 
-    Arrays grow while frames come, so the disk is not waited for: see `sync_metadata`.
+    Arrays grow while frames come, so that the disk is not waited for unless it has to be; where
+    a power cut must not take back the new one either, somebody syncs it or its folder.
     """
     if isinstance(path, ObjectPath):  # an object is put whole, or not at all
         path.write_bytes(content)
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_bytes(content)
-    beside.replace(path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())
+    with replacing(path, safely=safely) as stream:
+        stream.write(content)
 
 
 def _json(content: Any) -> bytes:

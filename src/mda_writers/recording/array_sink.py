@@ -90,15 +90,18 @@ class ArraySink:
         return nothing_left
 
     def close(self) -> None:
-        """Close every array, whatever becomes of the others."""
+        """Close every array, whatever becomes of the others.
+
+        The pool comes first: what it still has under way opens files that were closed.
+        """
+        if self._pool:
+            self._pool.close()
         errors = []
         for array in self._arrays.values():
             try:
                 getattr(array, "close", getattr(array, "flush", _nothing))()
             except BaseException as error:
                 errors.append(error)
-        if self._pool:
-            self._pool.close()
         if errors:
             raise errors[0]
 

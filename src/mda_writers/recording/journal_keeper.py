@@ -11,6 +11,7 @@ from mda_writers.sinks.journal import Journal, header_line
 from mda_writers.sinks.line_file import LineFile
 from mda_writers.sinks.sidecar import journal_path, sidecar_path
 from mda_writers.storage.failure import explained
+from mda_writers.storage.file_system import sync_folder
 from mda_writers.storage.lock import PATIENCE_S, FileLock
 
 if TYPE_CHECKING:
@@ -81,11 +82,14 @@ class JournalKeeper:
         self.unlock()  # Windows removes no file that is open
         if ours and sidecar_path(self._path).exists():
             journal_path(self._path).unlink(missing_ok=True)
+            sync_folder(self._path.parent)
 
     def discard(self) -> None:
         """Remove the journal of a recording that could not begin."""
         ours = self._is_ours()
         self.writer.close()
         self.unlock()
-        if ours:
+        if not ours:
+            return
+        with suppress(OSError):  # why it could not begin is what is raised
             journal_path(self._path).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from contextlib import suppress
@@ -107,6 +108,7 @@ class Run:
     _given_up_at: float | None = field(init=False, default=None)
     _started: float = field(init=False, default_factory=time.perf_counter)
     _files: set[str] = field(init=False, default_factory=set)
+    _is_new: bool = field(init=False, default=False)
 
     def open(self) -> None:
         """Check the disk, write the journal's header, lay out all files, start writing.
@@ -119,6 +121,7 @@ class Run:
         self._check_selection()
         self._check_space()
         self._replaced = Replaced.if_any(self.path) if self.replaces else None
+        self._is_new = not self.path.exists()
         try:
             self._journal = JournalKeeper(self.path)
         except BaseException:
@@ -335,6 +338,7 @@ class Run:
 
     def _connect(self, journal: LineFile) -> None:
         self.pool = self.fmt.new_pool()
+        self.pool.durable = self.limits.sync_ms is not None
         self._table = FrameTable(journal, self.arrays, self.pool, self.limits.sync_ms)
         more: list[FrameSink] = [self.projections] if self.projections else []
         if self._replaced is not None:
@@ -406,6 +410,8 @@ class Run:
         for name in self._files:
             with suppress(OSError):
                 self.fmt.discard(self.path.parent / name)
+        if self._is_new and self.path.is_dir():  # begun, and not yet what a format knows again
+            shutil.rmtree(self.path, ignore_errors=True)
         self._journal.discard()
         self._put_back()
 

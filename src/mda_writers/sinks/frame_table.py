@@ -98,19 +98,21 @@ class FrameTable:
         The arrays are closed before: what has not landed by now never will.
         """
         try:
-            self._sync_s = None
-            self._write_landed()
+            if self._waiting:
+                self._write_up_to(self._landed())
             self._journal.sync()
         finally:
             self._journal.close()
 
     def _write_landed(self) -> None:
         self._since_write = 0
-        if not self._waiting:
+        if not self._waiting or not self._is_time():
             return
-        if self._sync_s is not None and not self._sync():
-            return
-        landed = self._pool.landed() if self._pool else 0
+        if self._pool is not None and self._sync_s is not None:
+            self._pool.drain()
+        self._write_up_to(self._landed())
+
+    def _write_up_to(self, landed: int) -> None:
         due = list(takewhile(lambda frame: frame[0] <= landed, self._waiting))
         if not due:
             return
@@ -124,15 +126,19 @@ class FrameTable:
         if self._sync_s is not None:
             self._journal.sync()
 
-    def _sync(self) -> bool:
-        """Make what is written survive a power cut, when it is time; False while it is not."""
-        now = monotonic()
-        if self._sync_s is None or now - self._synced < self._sync_s:
-            return False
-        if self._pool:
-            self._pool.sync()
-        self._synced = now
-        return True
+    def _is_time(self) -> bool:
+        """Whether lines may be written now; those of synced recordings, every so often."""
+        return self._sync_s is None or monotonic() - self._synced >= self._sync_s
+
+    def _landed(self) -> int:
+        """Return the pool's number up to which frames are on disk, safely so if that was asked."""
+        if self._pool is None:
+            return 0
+        if self._sync_s is None:
+            return self._pool.landed()
+        landed = self._pool.secure()
+        self._synced = monotonic()
+        return landed
 
     def _additions(self, placed: PlacedFrame) -> bytes:
         entry: dict[str, Any] = {

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mda_writers.storage.failure import explained
+from mda_writers.storage.file_system import sync_above
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,23 +35,45 @@ class LineFile:
         self._fd = os.open(path, flags, 0o666)
         self._size = 0
         self.identity = os.fstat(self._fd)
+        self._torn = False
+        self._named = False
 
     def append(self, lines: bytes) -> None:
         """Append whole lines, each with its newline; all of them, or none."""
         view = memoryview(lines)
         try:
+            self._cut_torn()
+            self._torn = True
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
-            # half a line would swallow the one that is appended next
             with suppress(OSError):
-                os.ftruncate(self._fd, self._size)
+                self._cut_torn()
             raise explained(error, self.path, len(lines)) from error
+        self._torn = False
         self._size += len(lines)
 
     def sync(self) -> None:
-        """Return when all lines would survive a power cut."""
-        os.fsync(self._fd)
+        """Return when all lines would survive a power cut.
+
+        Raises
+        ------
+        WriteError
+            If the disk says that they would not.
+        """
+        try:
+            os.fsync(self._fd)
+            if not self._named:
+                sync_above(self.path)
+                self._named = True
+        except OSError as error:
+            raise explained(error, self.path) from error
+
+    def _cut_torn(self) -> None:
+        """Cut off half a line: it would swallow the one that is appended next."""
+        if self._torn:
+            os.ftruncate(self._fd, self._size)
+            self._torn = False
 
     def close(self) -> None:
         """Let go of the file."""

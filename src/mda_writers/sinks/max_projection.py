@@ -16,6 +16,7 @@ import numpy as np
 from mda_writers.sinks.projection_names import projection_name
 from mda_writers.storage.background import Background
 from mda_writers.storage.failure import explained
+from mda_writers.storage.file_system import sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,8 +118,7 @@ class ProjectionSink:
                 self._background.close()
             finally:
                 self._spare.clear()
-                with suppress(OSError):  # there are files in it, as a rule
-                    self.folder.rmdir()
+                self._close_folder()
 
     def remove(self) -> None:
         """Take back the folder of a recording that could not begin."""
@@ -134,6 +134,13 @@ class ProjectionSink:
         return self.folder / f"{name}{SUFFIX}"
 
     # ------------------------------------------------------------ helpers
+
+    def _close_folder(self) -> None:
+        """Have the names in the folder survive a power cut; remove one that has none."""
+        try:
+            self.folder.rmdir()
+        except OSError:  # there are files in it, as a rule
+            sync_folder(self.folder)
 
     def _take(self, name: str, placed: PlacedFrame) -> None:
         projection = self._open.get(name) or self._again(name, placed.place)

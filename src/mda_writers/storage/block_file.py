@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import mmap
 import os
+import platform
 import sys
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+import psutil
 
 from mda_writers.errors import DiskFullError
 from mda_writers.storage.claim import claim
@@ -33,6 +36,8 @@ DIRTY_BYTES = 64 << 20
 MAX_OPEN = 128
 """Files kept open at once. A plan of a thousand positions has a thousand files, and a process
 may often open no more than 256 (macOS) or 1024 (Linux)."""
+
+_PROBE = ".direct-"
 
 _open_files: OrderedDict[int, BlockFile] = OrderedDict()
 _open_files_lock = threading.Lock()
@@ -159,20 +164,33 @@ def accepts_direct(folder: Path) -> bool:
 
 @lru_cache(maxsize=64)
 def _try_direct(folder: Path, device: int) -> bool:
-    probe = folder / f".direct-{os.getpid()}-{threading.get_ident()}.tmp"
+    probe = folder / f"{_PROBE}{platform.node()}-{os.getpid()}-{threading.get_ident()}.tmp"
     block = mmap.mmap(-1, BLOCK)
     try:
         fd = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600)
         try:
+            probe.unlink()  # at once: a killed process leaves nothing behind
             return os.pwrite(fd, block, 0) == BLOCK
         finally:
             os.close(fd)
     except OSError:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
         return False
     finally:
         block.close()
-        with suppress(OSError):
-            probe.unlink()
+
+
+def is_probe(name: str) -> bool:
+    """Return whether a file was made by `accepts_direct`, and should have gone at once."""
+    return name.startswith(_PROBE) and name.endswith(".tmp")
+
+
+def is_abandoned_probe(name: str) -> bool:
+    """Return whether a file was made by `accepts_direct` in a process of this machine that died."""
+    start = f"{_PROBE}{platform.node()}-"
+    pid = name.removeprefix(start).partition("-")[0]
+    return name.startswith(start) and pid.isdigit() and not psutil.pid_exists(int(pid))
 
 
 def _open(path: Path, direct: bool) -> tuple[int, int]:

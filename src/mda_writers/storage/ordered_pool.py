@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -28,8 +29,8 @@ JOBS_WAITING = 2 * WORKERS
 class Publishable(Protocol):
     """Something on disk that says which bytes are there: an index, a shape."""
 
-    def publish(self) -> None:
-        """Write down what is to be seen from now on."""
+    def publish(self) -> Path | None:
+        """Write down what is to be seen from now on; return the file that says it."""
 
 
 Note = Callable[[], Publishable]
@@ -87,20 +88,23 @@ class OrderedPool(WritePool):
         return self._marks
 
     def landed(self) -> int:
-        """Return the number of the mark up to which all is on disk, and visible."""
+        """Return the number of the mark up to which all is on disk, and visible.
+
+        Where everything has to be durable, only `secure` makes anything visible.
+        """
+        if not self.durable:
+            self._advance(wait=False)
+            self._publish_up_to(super().landed())
+        return self._landed_mark
+
+    def secure(self) -> int:
+        """Make what has landed visible, and safe from a power cut: first the bytes."""
         self._advance(wait=False)
         landed = super().landed()
-        changed: dict[int, Publishable] = {}
-        number = self._landed_mark
-        while self._in_flight and self._in_flight[0][0] <= landed:
-            _, number, notes = self._in_flight.popleft()
-            for note in notes:
-                visible = note()
-                changed[id(visible)] = visible
-        for visible in changed.values():
-            visible.publish()
-        self._landed_mark = number
-        return number
+        self._sync()
+        self._publish_up_to(landed)
+        self._sync()
+        return self._landed_mark
 
     def flush(self) -> bool:
         """Send on what is there; True when nothing is under way any more."""
@@ -116,7 +120,7 @@ class OrderedPool(WritePool):
         if self._broken is not None:
             raise self._broken
         super().drain()
-        self.landed()
+        self._make_visible()
 
     def close(self) -> None:
         """Wait for what is under way, make visible what has landed, end the threads."""
@@ -124,13 +128,40 @@ class OrderedPool(WritePool):
             self.drain()
         super().close()
         with suppress(BaseException):
-            self.landed()
+            self._make_visible()
         for _ in self._workers:
             self._work_due.put(None)
         for worker in self._workers:
             worker.join()
 
     # ------------------------------------------------------------ helpers
+
+    def _make_visible(self) -> None:
+        self.secure() if self.durable else self.landed()
+
+    def _publish_up_to(self, landed: int) -> None:
+        """Make visible what has landed; what could not be made so never counts, nor what follows.
+
+        Its notes are taken: another attempt would find nothing to do, and take that for success.
+        """
+        if self._broken is not None:
+            return
+        changed: dict[int, Publishable] = {}
+        number = self._landed_mark
+        try:
+            while self._in_flight and self._in_flight[0][0] <= landed:
+                _, number, notes = self._in_flight.popleft()
+                for note in notes:
+                    visible = note()
+                    changed[id(visible)] = visible
+            for visible in changed.values():
+                file = visible.publish()
+                if self.durable and file is not None:
+                    self.note(file)
+        except BaseException as error:
+            self._broken = error
+            raise
+        self._landed_mark = number
 
     def _advance(self, wait: bool) -> None:
         """Put what is done, in order; with `wait`, wait for the first job."""

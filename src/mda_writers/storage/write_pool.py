@@ -10,6 +10,7 @@ import mmap
 import threading
 from collections import OrderedDict, deque
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from mda_writers.errors import WriteError
 from mda_writers.storage.block_file import BLOCK, BlockFile
 from mda_writers.storage.failure import explained
+from mda_writers.storage.file_system import Unsynced
 
 BUFFER_BYTES = 8 << 20
 """Bytes of one write. Measured: 8 MiB reach the disk's full speed, 1 MiB four fifths of it."""
@@ -78,7 +80,14 @@ class WritePool:
         Number and size of the staging buffers; their product is the pool's memory.
     threads : int
         Writes in flight.
+
+    Attributes
+    ----------
+    durable : bool
+        Whether nothing shall count before it would survive a power cut: see `secure`.
     """
+
+    durable = False
 
     def __init__(
         self, buffers: int = BUFFERS, buffer_bytes: int = BUFFER_BYTES, threads: int = THREADS
@@ -88,6 +97,7 @@ class WritePool:
         self._free: deque[np.ndarray] = deque()
         self._open: OrderedDict[tuple[int, int], _Extent] = OrderedDict()
         self._touched: dict[int, BlockFile] = {}
+        self._unsynced = Unsynced()
         self._due: SimpleQueue[_Extent | None] = SimpleQueue()
         self._changed = threading.Condition()
         self._done: set[int] = set()
@@ -169,19 +179,31 @@ class WritePool:
             if self._error is not None:
                 raise self._error
 
-    def sync(self) -> None:
-        """Return when everything written so far would survive a power cut."""
-        self.drain()
-        while self._touched:
-            _, file = self._touched.popitem()
-            try:
-                file.sync()
-            except OSError as error:
-                raise explained(error, file.path) from error
+    def secure(self) -> int:
+        """Make what has landed survive a power cut; return the number up to which that is."""
+        landed = self.landed()
+        self._sync()
+        return landed
+
+    def note(self, path: Path) -> None:
+        """Take in that a file was made, or replaced, without the pool."""
+        self._unsynced.note(path)
+
+    def wrote(self, file: BlockFile) -> None:
+        """Take in that bytes were written to `file` without the pool."""
+        self._touched[id(file)] = file
 
     def forget(self, file: BlockFile) -> None:
-        """Leave `file`, which is complete and closed, out of `sync`: it may be moved away."""
+        """Leave `file`, which is complete and closed, out of `secure`: it may be moved away."""
         self._touched.pop(id(file), None)
+
+    def _sync(self) -> None:
+        while self._touched:
+            self._unsynced.note(self._touched.popitem()[1].path, replaced=False)
+        try:
+            self._unsynced.sync()
+        except OSError as error:
+            raise explained(error, Path(error.filename)) from error
 
     def close(self) -> None:
         """Wait for the writes in flight, and end the threads. Never raises."""
