@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mda_writers import BigTiffWriter
+from mda_writers import BigTiffWriter, OMEZarrWriter
 from mda_writers.cli import app
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -137,3 +137,37 @@ def test_every_command_and_each_of_its_options_has_a_help(name: str) -> None:
     done = run(name, "--help")
     assert done[0] == 0
     assert "Usage" in done[1]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), KeyError("layout"), IndexError(3), AttributeError("get"), OSError()]
+)
+def test_no_error_of_a_library_reaches_people_raw(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("mda_writers.dataset.opening.open_dataset", failing)
+    monkeypatch.setattr("mda_writers.batch.recovering.recover_all", failing)
+    for command in ("info", "recover"):
+        result = CliRunner().invoke(app, [command, str(tmp_path)])
+        assert result.exit_code == 2
+        assert isinstance(result.exception, SystemExit)
+        assert type(error).__name__ in result.stderr
+        assert result.stderr.rstrip().endswith(".") and len(result.stderr.split()) > 6
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"{}", b'{"layout": null}'])
+@pytest.mark.parametrize("file", ["a.ome.zarr/0/zarr.json", "a.ome.zarr_recording.json"])
+def test_damaged_metadata_gets_a_sentence(file: str, content: bytes, tmp_path: Path) -> None:
+    writer = OMEZarrWriter(tmp_path / "a.ome.zarr")
+    writer.begin(16, 16)
+    writer.add_frame(np.zeros((16, 16), np.uint8))
+    writer.finish()
+    (tmp_path / file).write_bytes(content)
+    for words in (["info"], ["verify"], ["convert", "-o", str(tmp_path / "b.ome.tiff")]):
+        result = CliRunner().invoke(app, [*words, str(tmp_path / "a.ome.zarr")])
+        assert isinstance(result.exception, SystemExit | None), words
+        assert result.exit_code != 0 or words == ["info"]
+        assert "Traceback" not in result.output

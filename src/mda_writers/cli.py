@@ -18,6 +18,7 @@ from rich.tree import Tree
 
 from mda_writers.batch.commands import add_to
 from mda_writers.bench.command import bench
+from mda_writers.errors import in_words
 
 FOUND = 1
 COULD_NOT_RUN = 2
@@ -103,12 +104,14 @@ add_to(app)
 @contextmanager
 def _told() -> Iterator[None]:
     """Tell what kept the library from doing it, in its own sentence, and end with 2."""
-    from mda_writers.errors import WriteError
-
     try:
         yield
-    except (WriteError, OSError, ValueError, RuntimeError) as error:
-        _errors.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
+    except typer.Exit:
+        raise
+    except Exception as error:
+        _errors.print(
+            f"[red]{type(error).__name__}[/red]: {escape(in_words(error))}", soft_wrap=True
+        )
         raise typer.Exit(COULD_NOT_RUN) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, signature
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -70,6 +71,21 @@ class UnknownOptionError(TypeError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
         return type(self), (self.who, self.name, self.known)
+
+
+def in_words(error: BaseException) -> str:
+    """Return what went wrong as a sentence, also where a library said no more than a key."""
+    text = str(error)
+    if isinstance(error, MemoryError):
+        return f"Memory is not enough for it ({text or 'MemoryError'}). Work on fewer at once."
+    if isinstance(error, JSONDecodeError):
+        return f"A file that should hold JSON is cut or altered ({text})."
+    if text and isinstance(error, OSError | ValueError | RuntimeError | UnknownOptionError):
+        return text
+    return (
+        f"A file is damaged, or not understood ({type(error).__name__}: {text}). Verify the "
+        "recording, or report it as a fault of this package."
+    )
 
 
 def option_names(call: Callable[..., object]) -> set[str]:

@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mda_writers.errors import in_words
+
 if TYPE_CHECKING:
     from mda_writers.batch.starting import Running
     from mda_writers.batch.summary import Summary
@@ -234,14 +236,15 @@ def sheet(
 def _run(call: Callable[[], Summary]) -> None:
     """Do it, tell what came of it, and exit."""
     from mda_writers.batch.summary import BatchError
-    from mda_writers.errors import WriteError
 
     try:
         summary = call()
     except BatchError as error:
         summary = error.summary
-    except (WriteError, OSError, ValueError, TypeError) as error:
-        _errors.print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", soft_wrap=True)
+    except Exception as error:
+        _errors.print(
+            f"[red]{type(error).__name__}[/red]: {escape(in_words(error))}", soft_wrap=True
+        )
         raise typer.Exit(COULD_NOT_RUN) from error
     if len(summary.results) == 1:  # of several there was a table
         (result,) = summary.results

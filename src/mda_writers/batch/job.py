@@ -11,7 +11,7 @@ from mda_writers.batch.making import make_in_parts, make_whole
 from mda_writers.batch.parts import are_worth_it
 from mda_writers.batch.placing import WorkFolder, check_free, check_replaceable, record_path
 from mda_writers.batch.process_record import ProcessRecord, plain, size_of, stamp_of
-from mda_writers.errors import DiskFullError, WriteError
+from mda_writers.errors import DiskFullError, WriteError, in_words
 from mda_writers.storage.space import free_bytes, human_bytes
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ def outcome_of(output: Path, work: Callable[[], tuple[Status, str]]) -> JobResul
     try:
         status, remark = work()
     except Exception as error:
-        reason = str(error) or "no reason given"
-        if not isinstance(error, _SAYS_ENOUGH):
-            reason = f"{type(error).__name__}: {reason}"
+        reason = in_words(error)
         # the folder in which it was made is gone, and nobody's concern
         reason = reason.replace(str(WorkFolder(output).result.parent), str(output.parent))
         return JobResult(output, "failed", reason, time.perf_counter() - begun)
@@ -140,7 +138,3 @@ def _check_unchanged(before: Sequence[tuple[int, int]], files: Sequence[Path]) -
     for stamp, file in zip(before, files, strict=True):
         if not file.exists() or stamp_of(file) != stamp:
             raise WriteError(f"{file}: changed while it was read. Try again when nobody writes it.")
-
-
-_SAYS_ENOUGH = (OSError, ValueError, RuntimeError)
-"""Errors whose texts are sentences; others are told with their names."""
