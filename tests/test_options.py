@@ -208,3 +208,25 @@ def test_convert_overwrites_no_folder_of_a_users_own(tmp_path: Path) -> None:
     with pytest.raises(BatchError, match="is not a recording"):
         convert(tmp_path / "a.ome.tiff", theirs, overwrite=True, progress=False)
     assert (theirs / "thesis.txt").read_text() == "precious"
+
+
+REFUSED = [
+    {"dtype": "nope"},
+    {"dtype": "object"},
+    {"dtype": "U3"},
+    {"dtype": "uint8", "sizes": {"t": 10**12}},
+    {"dtype": "uint8", "sizes": {"t": -1}},
+    {"dtype": "uint8", "sizes": {"t": 1.5}},
+]
+
+
+@pytest.mark.parametrize("begun", REFUSED, ids=str)
+@pytest.mark.parametrize(("kind", "name"), [*OVERWRITERS, (TiffSeriesWriter, "a")])
+def test_a_refused_begin_is_a_sentence_and_leaves_no_file(
+    kind: type, name: str, begun: dict[str, Any], tmp_path: Path
+) -> None:
+    sizes = {"sizes": {"t": 2}} if "sizes" not in begun else {}
+    with pytest.raises((WriteError, ValueError)) as raised:
+        kind(tmp_path / name).begin(16, 16, **begun, **sizes)
+    assert len(str(raised.value).split()) > 6
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() or ".zarr" in path.name]

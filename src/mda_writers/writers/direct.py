@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
-from itertools import product
-from math import isfinite
+from math import isfinite, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +41,7 @@ class DirectPlan:
                 raise ValueError(f"begin: {name} must be a whole number from 1 on, not {value!r}.")
         self.frame_yx = (int(height), int(width))
         self.is_color = is_color
-        self.dtype = None if dtype is None else np.dtype(dtype).newbyteorder("=")
+        self.dtype = None if dtype is None else _pixel_type(dtype)
         self.sizes = {axis: int(n) for axis, n in (sizes or {}).items()}
         self.channels = tuple(channels)
         self.pixel_size_um = _step("pixel_size_um", pixel_size_um)
@@ -52,7 +51,6 @@ class DirectPlan:
         self.color_order = color_order
         self._known: tuple[Any, Any] | None = None
         self._next = 0
-        self._indices = product(*(range(n) for n in self.sizes.values()))
         self._lock = threading.Lock()
 
     def locator(self, file_name: str) -> Locator:
@@ -124,15 +122,17 @@ class DirectPlan:
             return {str(axis): int(i) for axis, i in given.items()}
         with self._lock:
             number, self._next = self._next, self._next + 1
-            if not self.sizes:
-                return {"t": number}
-            indices = next(self._indices, None)
-        if indices is None:
+        if not self.sizes:
+            return {"t": number}
+        if number >= (planned := prod(self.sizes.values())):
             raise FrameError(
-                f"add_frame: all {number} frames of the plan {self.sizes} are there already. Call "
+                f"add_frame: all {planned} frames of the plan {self.sizes} are there already. Call "
                 "finish(), or begin() without sizes for a recording of open length."
             )
-        return dict(zip(self.sizes, indices, strict=True))
+        found = {}
+        for axis, n in reversed(self.sizes.items()):
+            number, found[axis] = divmod(number, n)
+        return {axis: found[axis] for axis in self.sizes}
 
     def _planned(self) -> list[PlannedImage]:
         if not self.sizes:
@@ -162,6 +162,16 @@ class DirectPlan:
         if self.is_color is None:
             return f"{self.frame_yx} or {(*self.frame_yx, 3)}"
         return str(self.frame_yx + (3,) * self.is_color)
+
+
+def _pixel_type(dtype: Any) -> np.dtype:
+    try:
+        pixel_type: np.dtype = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        pixel_type = np.dtype(object)
+    if pixel_type.kind not in "biufc":
+        raise ValueError(f"begin: dtype is a type of pixels such as 'uint16', not {dtype!r}.")
+    return pixel_type
 
 
 def _step(name: str, value: float | None) -> float | None:

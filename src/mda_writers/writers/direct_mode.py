@@ -104,7 +104,13 @@ class DirectMode(Outcome):
         )
         self._refused = None
         self.current_sequence = None
-        locator = direct.locator(self._next_path().name)
+        try:
+            locator = direct.locator(self._next_path().name)
+        except (MemoryError, OverflowError) as error:
+            raise WriteError(
+                f"{self.path}: a plan of {direct.sizes} does not fit into memory. Begin without "
+                "sizes, for a recording that grows as long as frames come."
+            ) from error
         header = {"direct": direct.describe(), "summary_metadata": dict(metadata or {})}
         self._direct = direct
         self._begin_run(locator, direct.layout(), header)
