@@ -60,7 +60,9 @@ def take(writer: Any, value: int, positions: int, *, finish: bool = True) -> str
     """Record two time points of each position, all pixels `value` plus their number."""
     writer.begin(32, 24, False, dtype="uint8", sizes={"t": 2, "p": positions})
     for t, p in np.ndindex(2, positions):
-        writer.add_frame(np.full((24, 32), value + 10 * p + t, np.uint8), index={"t": t, "p": p})
+        writer.add_frame(
+            np.full((24, 32), (value + 10 * p + t) % 256, np.uint8), index={"t": t, "p": p}
+        )
     if finish:
         writer.finish()
     else:
@@ -447,3 +449,46 @@ def test_a_journal_that_another_recording_took_ends_nothing(kind: str, tmp_path:
         first.finish()
     assert journal.read_bytes().count(b"another") == 1
     assert not main.with_name(main.name + "_recording.json").exists()
+
+
+# ---------------------------------------------------------------- few descriptors
+
+MANY = 50
+"""Positions; a process that may open 72 files can have far fewer of them open."""
+
+
+@kinds
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no RLIMIT_NOFILE")
+def test_more_files_than_a_process_may_open(kind: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FEW, kind, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+FEW = f"""
+import os, pathlib, resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import numpy as np
+from mda_writers import convert, open_dataset, recover, verify
+from test_promises_recordings import MANY, WRITERS, check, interrupted, take
+kind, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (72, 72))
+many = 20 if kind == "video" else MANY
+main = folder / take(WRITERS[kind](folder, "exp"), 1, many)
+with open_dataset(main) as dataset:
+    for t, p in np.ndindex(2, many):
+        assert dataset.read_image(t=t, p=p)[0, 0] == (1 + 10 * p + t) % 256, (t, p)
+    assert dataset.as_array().compute().shape[:2] in ((2, many), (many, 2))
+result = verify(main, progress=False)
+assert result.ok and result.frames_checked == 2 * many, result
+cut = folder / "cut"
+cut.mkdir()
+main = cut / interrupted(kind, cut, 1, many)
+assert recover(main).frames_written == 2 * many
+assert not verify(main, progress=False).faults
+convert(main, folder / "copy.ome.zarr", progress=False, workers=1)
+"""

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mda_writers.recording.formats_table import format_of
+from mda_writers.storage.block_file import most_open
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,6 @@ class FrameReader:
     def _file(self, name: str) -> IO[bytes]:
         file = self._files.pop(name, None) or (self._folder / name).open("rb", buffering=0)
         self._files[name] = file
-        if len(self._files) > OPEN_FILES:
+        if len(self._files) > most_open(OPEN_FILES):
             self._files.popitem(last=False)[1].close()
         return file

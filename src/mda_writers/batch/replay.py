@@ -161,7 +161,8 @@ def _frames(dataset: Dataset, stored: StoredRecording, entries: Iterable[Entry])
             raise WriteError(f"{stored.path}: a frame of an image {key!r} that is not on record.")
         if _saved(metadata):
             slot = source.slots(key)[tuple(ours["place"])]
-            pixels = source.read(images[key], np.array([slot]))[0]
+            # a copy: a view of a map would keep its file open as long as the frame waits
+            pixels = np.array(source.read(images[key], np.array([slot]))[0])
         else:
             # left out when it was recorded: only that it came is known
             pixels = _no_pixels(image or next(iter(images.values())))
@@ -208,7 +209,9 @@ def _again(pixels: np.ndarray, metadata: Mapping[str, Any]) -> Frame:
 
 def _frame(plane: Plane) -> Frame:
     index = index_of(plane.image, plane.place)
-    return Frame(plane.pixels, index, own_metadata(plane.metadata), **times_of(plane.metadata))
+    return Frame(
+        np.array(plane.pixels), index, own_metadata(plane.metadata), **times_of(plane.metadata)
+    )
 
 
 def _saved(metadata: Mapping[str, Any]) -> bool:

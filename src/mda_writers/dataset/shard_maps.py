@@ -15,6 +15,7 @@ from mda_writers.dataset.shard_layout import version_of
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.zarr_array import shard_path
 from mda_writers.formats.zarr_shards import MISSING, index_in
+from mda_writers.storage.block_file import most_open
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 OPEN = 64
 """Shards mapped at once."""
+
+Maps = OrderedDict["Path", tuple[Any, np.ndarray, np.ndarray]]
+"""Shard → version, bytes and index."""
 
 
 class ShardMaps:
@@ -34,13 +38,14 @@ class ShardMaps:
         The array's folder.
     layout : ShardLayout
         One that is mappable.
+    maps : OrderedDict
+        The shards that are mapped, shared by all arrays of a recording: each has a descriptor.
     """
 
-    def __init__(self, folder: Path, layout: ShardLayout) -> None:
+    def __init__(self, folder: Path, layout: ShardLayout, maps: Maps) -> None:
         self._folder = folder
         self._grid = layout.grid
-        self._maps: OrderedDict[tuple[int, ...], tuple[Any, np.ndarray, np.ndarray]]
-        self._maps = OrderedDict()
+        self._maps = maps
 
     def read(self, planes: list[tuple[int, ...]]) -> np.ndarray | None:
         """Return planes ``(n, y, x)``: a view where they lie side by side in one shard.
@@ -81,13 +86,13 @@ class ShardMaps:
         path = shard_path(self._folder, shard)
         try:
             version = version_of(path.stat())
-            known = self._maps.pop(shard, None)
+            known = self._maps.pop(path, None)
             if known is None or known[0] != version:
                 known = (version, *self._map(path))
         except (FileNotFoundError, CorruptRecordingError):
             return None
-        self._maps[shard] = known
-        if len(self._maps) > OPEN:
+        self._maps[path] = known
+        while len(self._maps) > most_open(OPEN):
             self._maps.popitem(last=False)
         return known[1], known[2]
 

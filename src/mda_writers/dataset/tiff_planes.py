@@ -12,6 +12,7 @@ from mda_writers.dataset.tiff_header import COMPRESSION, check_header
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.tiff_ending import read_head
 from mda_writers.formats.tiff_layout import STRIP_OFFSETS, FirstIfd, MappedPlanes, PlanePlaces
+from mda_writers.storage.block_file import most_open
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +90,7 @@ class TiffPlanes:
             if compression is None or compression.value == 1:
                 return None
             paged = self._paged.setdefault(name, PagedTiff(path, image))
-            if len(self._paged) > OPEN:
+            if len(self._paged) > most_open(OPEN):
                 self._paged.popitem(last=False)[1].close()
         return paged
 
@@ -105,7 +106,7 @@ class TiffPlanes:
         if planes is None or not len(planes) >= needed <= places.planes_in(size, planes.split):
             planes = _map(path, image, places, size, needed)
         self._maps[name] = planes
-        if len(self._maps) > OPEN:
+        if len(self._maps) > most_open(OPEN):
             self._maps.popitem(last=False)
         return planes
 

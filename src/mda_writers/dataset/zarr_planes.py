@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mda_writers.dataset.packed_shards import PackedShards
 from mda_writers.dataset.shard_layout import layout_of
-from mda_writers.dataset.shard_maps import ShardMaps
+from mda_writers.dataset.shard_maps import Maps, ShardMaps
 from mda_writers.dataset.zarr_read import corrupt, is_blank, read_box
 from mda_writers.formats.zarr_final import levels_of
 from mda_writers.formats.zarr_frames import open_level, plane_places, read_frame
@@ -33,6 +34,7 @@ class ZarrPlanes:
         self._folder = folder
         self._arrays: dict[tuple[str, int], Any] = {}
         self._shards: dict[tuple[str, int], ShardMaps | PackedShards | None] = {}
+        self._maps: Maps = OrderedDict()
 
     def slots(self, image: ImageLayout, numbers: Slots) -> Slots:
         """Return the numbers as they are."""
@@ -74,9 +76,10 @@ class ZarrPlanes:
         """Forget the arrays; none of them keeps a file open."""
         self._arrays.clear()
         self._shards.clear()
+        self._maps.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_folder": self._folder, "_arrays": {}, "_shards": {}}
+        return {"_folder": self._folder, "_arrays": {}, "_shards": {}, "_maps": OrderedDict()}
 
     def _array(self, image: ImageLayout, level: int, places: list[tuple[int, ...]]) -> Any:
         """Return a level's array; opened anew when it has grown since."""
@@ -105,11 +108,19 @@ class ZarrPlanes:
             return None
         name = (image.file, level)
         if name not in self._shards:
-            self._shards[name] = _shards(self._folder / image.file / str(level), array)
+            self._shards[name] = self._open_shards(image.file, level, array)
         shards = self._shards[name]
         if shards is None:
             return None
         return shards.read([plane_places(image, place)[0] for place in places])
+
+    def _open_shards(self, file: str, level: int, array: Any) -> ShardMaps | PackedShards | None:
+        layout, folder = layout_of(array), self._folder / file / str(level)
+        if layout is None:
+            return None
+        if layout.mappable:
+            return ShardMaps(folder, layout, self._maps)
+        return PackedShards(folder, layout)
 
     def _check_blank(
         self,
@@ -146,13 +157,6 @@ def _read_by_zarr(
 def _holds(array: Any, image: ImageLayout, places: list[tuple[int, ...]]) -> bool:
     planes = [plane for place in places for plane in plane_places(image, place)]
     return all(all(i < n for i, n in zip(p, array.shape[:-2], strict=True)) for p in planes)
-
-
-def _shards(folder: Path, array: Any) -> ShardMaps | PackedShards | None:
-    layout = layout_of(array)
-    if layout is None:
-        return None
-    return (ShardMaps if layout.mappable else PackedShards)(folder, layout)
 
 
 def _chunk_path(folder: Path, array: Any, plane: tuple[int, ...]) -> Path:

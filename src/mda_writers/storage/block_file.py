@@ -7,6 +7,7 @@ end. See ``docs/decisions/0001-direct-block-files.md`` for what was measured.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import platform
@@ -34,8 +35,11 @@ DIRTY_BYTES = 64 << 20
 """On the ordinary path, bytes after which the system is made to write them out."""
 
 MAX_OPEN = 128
-"""Files kept open at once. A plan of a thousand positions has a thousand files, and a process
-may often open no more than 256 (macOS) or 1024 (Linux)."""
+"""Files kept open at once at most, each with two descriptors. A plan of a thousand positions has
+a thousand files, and a process may often open no more than 256 (macOS) or 1024 (Linux)."""
+
+FEW_OPEN = 16
+"""Files that may always be open; only beyond is it asked what the process may open."""
 
 _PROBE = ".direct-"
 
@@ -58,6 +62,7 @@ class BlockFile:
         self.path = path
         self.direct = accepts_direct(path.parent) if direct is None else direct
         self._fds: tuple[int, int] | None = None
+        self._identity: os.stat_result | None = None
         self._users = 0
         self._dirty = 0
         self._lock = threading.Lock()
@@ -122,7 +127,7 @@ class BlockFile:
         """Keep the file open for the block: descriptors for direct and for ordinary writes."""
         with _open_files_lock:
             if self._fds is None:
-                self._fds = _open(self.path, self.direct)
+                self._fds = self._open()
             fds = self._fds
             self._users += 1
             _open_files[id(self)] = self
@@ -133,6 +138,20 @@ class BlockFile:
         finally:
             with _open_files_lock:
                 self._users -= 1
+
+    def _open(self) -> tuple[int, int]:
+        """Open the file; again only if it is still the same one."""
+        fds = _open(self.path, self.direct, create=self._identity is None)
+        identity = os.fstat(fds[1])
+        if self._identity is None:
+            self._identity = identity
+        elif not os.path.samestat(identity, self._identity):
+            for fd in set(fds):
+                os.close(fd)
+            raise FileNotFoundError(
+                errno.ENOENT, "another file has taken its place since", str(self.path)
+            )
+        return fds
 
     def _close_fds(self) -> None:
         if self._fds is not None:
@@ -151,6 +170,19 @@ class BlockFile:
             _sync(fd)
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def most_open(most: int) -> int:
+    """Return how many files may be kept open: `most`, or an eighth of what the process may open.
+
+    The rest is left to the other writers, to readers, and to the program itself.
+    """
+    if sys.platform == "win32":
+        return most
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if limit == resource.RLIM_INFINITY else max(4, min(most, limit // 8))
 
 
 def accepts_direct(folder: Path) -> bool:
@@ -193,9 +225,9 @@ def is_abandoned_probe(name: str) -> bool:
     return name.startswith(start) and pid.isdigit() and not psutil.pid_exists(int(pid))
 
 
-def _open(path: Path, direct: bool) -> tuple[int, int]:
+def _open(path: Path, direct: bool, create: bool = True) -> tuple[int, int]:
     """Return descriptors for direct and for ordinary writes; one and the same where possible."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDWR | os.O_CREAT * create | getattr(os, "O_BINARY", 0)
     ordinary = os.open(path, flags, 0o666)
     if not direct:
         return ordinary, ordinary
@@ -213,7 +245,9 @@ def _open(path: Path, direct: bool) -> tuple[int, int]:
 
 def _close_idle() -> None:
     """Close the files that were not used for longest, while too many are open."""
-    excess = len(_open_files) - MAX_OPEN
+    if len(_open_files) <= FEW_OPEN:
+        return
+    excess = len(_open_files) - most_open(MAX_OPEN)
     if excess <= 0:
         return
     idle = [key for key, file in _open_files.items() if file._users == 0]
