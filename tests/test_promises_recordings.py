@@ -492,3 +492,18 @@ assert recover(main).frames_written == 2 * many
 assert not verify(main, progress=False).faults
 convert(main, folder / "copy.ome.zarr", progress=False, workers=1)
 """
+
+
+@pytest.mark.parametrize("kind", ["ome-tiff", "compressed"])
+def test_a_file_of_another_recording_in_the_place_of_ones_own_is_not_shown(
+    kind: str, tmp_path: Path
+) -> None:
+    main = old_one(kind, tmp_path / "a", 2)
+    other = old_one(kind, tmp_path / "b", 2)
+    with open_dataset(main) as dataset:
+        file = dataset.read_metadata(t=0, p=0)["mda_writers"]["file"]
+    shutil.copy(other.with_name(file), main.with_name(file))
+    with open_dataset(main) as dataset:
+        with pytest.raises(CorruptRecordingError, match="A file of another recording"):
+            dataset.read_image(t=0, p=0)
+        assert np.unique(dataset.read_image(t=0, p=1)) == [11]

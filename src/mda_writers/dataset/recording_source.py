@@ -134,7 +134,9 @@ class RecordingSource:
         if name == "bigtiff":
             from mda_writers.dataset.tiff_planes import TiffPlanes
 
-            return TiffPlanes(folder, linked=".ome.tif" in self._book.header["path"].lower())
+            ome = ".ome.tif" in self._book.header["path"].lower()
+            set_id = str(self._book.header.get("set_id", ""))
+            return TiffPlanes(folder, linked=ome, set_id=set_id)
         if name == "tiff-series":
             from mda_writers.dataset.series_planes import SeriesPlanes
 

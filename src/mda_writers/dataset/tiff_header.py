@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
     from mda_writers.model.layout import ImageLayout
 
-WIDTH, LENGTH, BITS, COMPRESSION = 256, 257, 258, 259
+WIDTH, LENGTH, BITS, COMPRESSION, DESCRIPTION = 256, 257, 258, 259, 270
+
+_ROOT_UUID = re.compile(rb'<OME\b[^>]*?\bUUID="([^"]*)"')
 
 
 def check_header(path: Path, head: bytes, image: ImageLayout) -> None:
@@ -39,4 +42,25 @@ def check_header(path: Path, head: bytes, image: ImageLayout) -> None:
             f"{path}: its header is not the one that was written for this recording (frames of "
             f"{image.frame_shape} {image.dtype}). The file was altered, replaced, or is a copy "
             "that went wrong; copy it again."
+        )
+
+
+def check_uuid(path: Path, expected: str) -> None:
+    """See that an OME-TIFF is the file that it is taken for: a UUID names each file of a set.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If it has the UUID of another file.
+    """
+    with path.open("rb") as stream:
+        description = FirstIfd(stream.read(DATA_OFFSET)).get(DESCRIPTION)
+        if description is None:
+            return
+        stream.seek(description.value_at)
+        found = _ROOT_UUID.search(stream.read(min(description.count, DATA_OFFSET)))
+    if found and found[1].decode() != expected:
+        raise CorruptRecordingError(
+            f"{path}: missing. A file of another recording has taken its place "
+            f"({found[1].decode()}, not {expected}); put the right one back."
         )

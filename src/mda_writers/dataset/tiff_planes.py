@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.dataset.paged_tiff import PagedTiff
-from mda_writers.dataset.tiff_header import COMPRESSION, check_header
+from mda_writers.dataset.tiff_header import COMPRESSION, check_header, check_uuid
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.formats.ome_xml import file_uuid
 from mda_writers.formats.tiff_ending import read_head
 from mda_writers.formats.tiff_layout import STRIP_OFFSETS, FirstIfd, MappedPlanes, PlanePlaces
 from mda_writers.storage.block_file import most_open
@@ -33,11 +34,15 @@ class TiffPlanes:
         Where the files are.
     linked : bool
         Whether the files of one of several images have a gap (see `PlanePlaces`).
+    set_id : str
+        The recording's, from which the UUIDs of its OME-TIFF files are derived; "" to trust names.
     """
 
-    def __init__(self, folder: Path, linked: bool = False) -> None:
+    def __init__(self, folder: Path, linked: bool = False, set_id: str = "") -> None:
         self._folder = folder
         self._linked = linked
+        self._set_id = set_id
+        self._known: set[str] = set()
         self._maps: OrderedDict[str, MappedPlanes] = OrderedDict()
         self._paged: OrderedDict[str, PagedTiff] = OrderedDict()
 
@@ -51,6 +56,10 @@ class TiffPlanes:
 
     def read_file(self, name: str, image: ImageLayout, numbers: np.ndarray) -> np.ndarray:
         """Return planes of a file of an image."""
+        if self._set_id and name not in self._known:
+            _size(self._folder / name)
+            check_uuid(self._folder / name, file_uuid(self._set_id, image.key))
+            self._known.add(name)
         if not len(numbers):
             return np.zeros((0, *image.frame_shape), image.dtype)
         paged = self._compressed(name, image)
@@ -72,6 +81,8 @@ class TiffPlanes:
         return {
             "_folder": self._folder,
             "_linked": self._linked,
+            "_set_id": self._set_id,
+            "_known": set(),
             "_maps": OrderedDict(),
             "_paged": OrderedDict(),
         }

@@ -119,7 +119,12 @@ class OmeXml:
         return ET.tostring(made, encoding="unicode")
 
     def _uuid(self, key: str) -> str:
-        return f"urn:uuid:{uuid.uuid5(self._set_id, key)}"
+        return file_uuid(self._set_id, key)
+
+
+def file_uuid(set_id: uuid.UUID | str, key: str) -> str:
+    """Return the UUID of the file of an image of a recording."""
+    return f"urn:uuid:{uuid.uuid5(uuid.UUID(str(set_id)), key)}"
 
 
 def _may_be_linked(image: ImageLayout) -> bool:
