@@ -17,7 +17,7 @@ from pymmcore_plus.mda import _thread_relay, mda_listeners_connected
 
 from conftest import MM_CONFIGS, let_go
 from engine import StampedEngine
-from mda_writers import BigTiffWriter, CV2Writer, OMEZarrWriter, WriteError, record
+from mda_writers import BigTiffWriter, CV2Writer, OMEZarrWriter, WriteError, record, recover
 from promises.doubles import CountingEngine, failing
 from stamps import stamp
 
@@ -287,3 +287,27 @@ def test_two_writers_for_one_path_get_a_sentence(
     with pytest.raises(ValueError, match="Give each a name of its own"):
         record(core, TEN, [writer, writer], progress=False)
     assert [file.name for file in tmp_path.iterdir()] == ["link"]
+
+
+# ---------------------------------------------------------------- Ctrl-C in the middle of a run
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to itself")
+@pytest.mark.parametrize(("way", "times"), [("record", 1), ("record", 2), ("connected", 1)])
+def test_ctrl_c_ends_the_run_and_keeps_what_came(way: str, times: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tiff"
+    script = APPLICATION.with_name("interrupted_run.py")
+    done = subprocess.run(
+        [sys.executable, script, path, way, str(times)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    received, written = map(int, done.stdout.split())
+    assert 20 <= received < 500
+    if times == 1:
+        assert written == received
+    else:
+        assert 0 < recover(path).frames_written == written < received
