@@ -31,7 +31,8 @@ def start(kind: Kind, folder: Path, mode: str, planned: bool) -> Any:
     context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     if sys.platform != "win32":
         # the server is not told our sys.path, and says nothing about what it could not import
-        os.environ["PYTHONPATH"] = str(Path(recorder.__file__).parent.parent)
+        ours = [str(Path(recorder.__file__).parent.parent), *filter(None, sys.path)]
+        os.environ["PYTHONPATH"] = os.pathsep.join(ours)
         context.set_forkserver_preload(["children.recorder"])
     writer = f"{kind.writer_class.__module__}:{kind.writer_class.__name__}"
     arguments = (writer, folder / kind.file_name, mode, planned, {})
