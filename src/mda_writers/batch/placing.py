@@ -13,6 +13,7 @@ import orjson
 from mda_writers.batch.crew import LostWorkersError
 from mda_writers.batch.process_record import RECORD_SUFFIX, ProcessRecord, sizes_of
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.model.names import OwnNames
 from mda_writers.recording.replaced import find_existing
 from mda_writers.sinks.seal import is_intact, sealed
 from mda_writers.sinks.sidecar import recording_path
@@ -193,10 +194,11 @@ def remove_result(output: Path) -> None:
     """Remove a result with all of its files, its record first."""
     check_replaceable(output)
     record = ProcessRecord.read(record_path(output))
+    names = OwnNames(output.name, output)  # a record is to be trusted no more than other metadata
+    files = [output.parent / names.now(name) for name in (record.outputs if record else ())]
     record_path(output).unlink(missing_ok=True)
     remove_existing(output)
-    for name in record.outputs if record else ():
-        path = output.parent / name
+    for path in files:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
