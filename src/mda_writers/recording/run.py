@@ -417,7 +417,8 @@ class Run:
 
     def _put_back(self) -> None:
         if self._replaced is not None:
-            self._replaced.restore()
+            with suppress(OSError):  # whoever opens it next puts it back
+                self._replaced.restore()
 
     def _end(self) -> None:
         """Files, then sidecar, then report; the journal goes when the sidecar has taken over."""
