@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from mda_writers import Acquisition, open_dataset
 from mda_writers.acquisition.naming import BidsPaths, SessionInfo
 from mda_writers.acquisition.reserved import ReservedNames
+from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.names import fold
+from mda_writers.sinks.seal import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -240,3 +242,42 @@ def test_file_name_leaves_room_for_what_is_written_beside_it(tmp_path: Path) -> 
 def test_subject_becomes_a_value_that_is_legal_in_a_name(given_name: str, value: str) -> None:
     path = BidsPaths()(SessionInfo(given_name, "1", "t", STARTED), "d", ".tif", "func")
     assert path.parts[1] == f"sub-{value}"
+
+
+def test_policy_that_parts_files_from_their_manifest_is_refused(tmp_path: Path) -> None:
+    def apart(info: SessionInfo, name: str, suffix: str, data_type: str) -> PurePath:
+        return PurePath("about" if name == "manifest" else "data", f"{name}{suffix}")
+
+    with pytest.raises(ValueError, match="the folder of its manifest"):
+        Acquisition(tmp_path, subject="M1", session=1, task="rest", paths=apart)
+    assert not list(tmp_path.iterdir())
+
+
+ELSEWHERE = ["../victim.csv", "beh/../../victim.csv", "/etc/passwd", "C:x.csv", "C:/x.csv"]
+ELSEWHERE += ["..\\victim.csv", "\\\\server\\x.csv", "beh//x.csv", "..", "a\0b"]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("where", ["own file", "recording's file", "folder", "name", "log"])
+def test_a_name_in_a_manifest_that_leads_elsewhere_is_never_followed(
+    where: str, name: str, tmp_path: Path
+) -> None:
+    with Acquisition(tmp_path / "root", subject="M1", session=1, task="rest") as acq:
+        acq.log("wheel", 1)
+        eye = acq.writer("eye", ".ome.tiff", own_loop=True)
+        eye.begin(4, 4)
+        eye.add_frame(np.zeros((4, 4), np.uint8))
+    (acq.folder.parent / "victim.csv").write_text("time,note\nnow,secret\n")
+    manifest = orjson.loads(acq.manifest_path.read_bytes())
+    del manifest["seal"]
+    devices = {producer["device"]: producer["recordings"][0] for producer in manifest["producers"]}
+    if where == "own file":
+        manifest["files"][0]["path"] = name
+    elif where == "recording's file":
+        devices["eye"]["files"][0]["path"] = name
+    else:
+        which = devices["wheel" if where == "log" else "eye"]
+        which["folder" if where == "folder" else "name"] = name
+    acq.manifest_path.write_bytes(sealed(orjson.dumps(manifest)))
+    with pytest.raises(CorruptRecordingError, match=r"altered\. It names the file"):
+        Acquisition.open(acq.manifest_path)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from mda_writers.acquisition.moment import Moment
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_indented_json, to_json
+from mda_writers.model.names import stays_inside
 from mda_writers.model.versions import versions
 from mda_writers.sinks.seal import is_intact, seal_and_close
 from mda_writers.storage.atomic import replace_bytes
@@ -17,7 +18,7 @@ from mda_writers.storage.failure import explained
 from mda_writers.storage.lock import this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from mda_writers.acquisition.naming import SessionInfo
@@ -176,17 +177,35 @@ class Manifest(BaseModel):
         FileNotFoundError
             If there is none.
         CorruptRecordingError
-            If the file is something else, or altered since it was written.
+            If the file is something else, altered since it was written, or names a file that
+            does not lie in its folder.
         """
         content = path.read_bytes()
         if not is_intact(content):
             raise CorruptRecordingError(f"{path}: altered since it was written.")
         try:
-            return cls.model_validate_json(content)
+            manifest = cls.model_validate_json(content)
         except ValidationError as error:
             raise CorruptRecordingError(f"{path}: not the manifest of a session ({error}).") from (
                 error
             )
+        elsewhere = [name for name in manifest._names() if not stays_inside(name)]
+        if elsewhere:
+            raise CorruptRecordingError(
+                f"{path}: altered. It names the file {elsewhere[0]!r}, and the files of a session "
+                f"lie in {path.parent} or below. Nothing there was touched."
+            )
+        return manifest
+
+    def _names(self) -> Iterator[str]:
+        """Return all that is said to be a file or a folder of the session."""
+        yield from (entry.path for entry in self.files)
+        for recording in (each for producer in self.producers for each in producer.recordings):
+            yield from (entry.path for entry in recording.files)
+            if recording.folder != ".":  # the manifest's own
+                yield recording.folder
+            if recording.name:
+                yield recording.name
 
 
 def first_manifest(info: SessionInfo, started: Moment, metadata: Mapping[str, Any]) -> Manifest:

@@ -63,4 +63,11 @@ class SessionNames:
         raise AssertionError
 
     def _wanted(self, name: str, suffix: str, data_type: str) -> PurePath:
-        return legal(self._policy(self.info, name, suffix, data_type), suffix)
+        wanted = legal(self._policy(self.info, name, suffix, data_type), suffix)
+        folder = legal(self._policy(self.info, "manifest", ".json", ""), ".json").parent
+        if not wanted.is_relative_to(folder):
+            raise ValueError(
+                f"{wanted}: the files of a session lie in the folder of its manifest, {folder}, or "
+                "below, so that they stay together. Return such a path from your path policy."
+            )
+        return wanted

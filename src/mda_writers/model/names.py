@@ -105,7 +105,7 @@ class OwnNames:
             stem = self.path.name
         if not is_plain(first) or not (is_main or (rest.startswith("_") and not inner)):
             raise self._foreign(name)
-        if not all(is_plain(part) and part[1:2] != ":" for part in inner):
+        if inner and not stays_inside("/".join(inner)):
             raise self._foreign(name)
         if is_main:
             return "/".join([self.path.name, *inner])
@@ -122,7 +122,7 @@ class OwnNames:
             If no file of this recording can have such a name.
         """
         first, *inner = name.split("/")
-        if not all(is_plain(part) and part[1:2] != ":" for part in inner):
+        if inner and not stays_inside("/".join(inner)):
             raise self._foreign(name)
         return "/".join([self.now(first), *inner])
 
@@ -164,6 +164,11 @@ class OwnNames:
 def is_plain(name: str) -> bool:
     """Return whether a name stays in its folder, on every system."""
     return name not in ("", ".", "..") and not _LEADS_ELSEWHERE.search(name)
+
+
+def stays_inside(name: str) -> bool:
+    """Return whether a relative path with forward slashes stays in its folder, on every system."""
+    return all(is_plain(part) and part[1:2] != ":" for part in name.split("/"))
 
 
 _LEADS_ELSEWHERE = re.compile(r"[/\\\x00]")
