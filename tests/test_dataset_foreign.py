@@ -13,6 +13,7 @@ import tifffile
 import zarr
 
 from mda_writers import BigTiffWriter, CV2Writer, open_dataset
+from mda_writers.batch.foreign_sets import files_of_set
 from mda_writers.dataset.coordinates import CoordinateError
 from mda_writers.errors import CorruptRecordingError
 
@@ -378,3 +379,22 @@ def test_a_recording_opens_by_any_of_its_files_and_by_its_folder(tmp_path: Path)
         open_dataset(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"exp.ome.tif, exp_2.ome.tif"):
         open_dataset(tmp_path / "expp.ome.tif")
+
+
+@pytest.mark.parametrize("name", ["../b.ome.tif", "/b.ome.tif", "C:\\b.ome.tif", "a/../../b.tif"])
+def test_a_name_in_ome_xml_that_leads_elsewhere_is_never_followed(
+    name: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    tifffile.imwrite(tmp_path / "b.ome.tif", PIXELS[1, 0])
+    tifffile.imwrite(folder / "a.ome.tif", PIXELS[0, 0], metadata={"axes": "ZYX"})
+    xml = tifffile.tiffcomment(folder / "a.ome.tif")
+    uuid = f'<UUID FileName="{name}">urn:uuid:00000000-0000-0000-0000-000000000000</UUID>'
+    block = '<TiffData IFD="0" PlaneCount="4"/>'
+    assert block in xml
+    xml = xml.replace(block, f'<TiffData IFD="0" PlaneCount="4">{uuid}</TiffData>')
+    tifffile.tiffcomment(folder / "a.ome.tif", xml.encode())
+    with pytest.raises(CorruptRecordingError, match="does not lie in"):
+        open_dataset(folder / "a.ome.tif")
+    assert files_of_set(folder / "a.ome.tif") == [folder / "a.ome.tif"]

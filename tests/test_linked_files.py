@@ -255,3 +255,31 @@ def test_a_single_position_stays_in_one_piece_for_memory_maps(
     for name in ("x", "y"):
         mapped = tifffile.memmap(tmp_path / f"{name}.ome.tif", mode="r")
         assert read_stamp(mapped.reshape(-1, 32, 32)[-1])["c"] == 1
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # tifffile's, of the file that is missing
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=["plain", "compressed"])
+@pytest.mark.parametrize("beside", ["another set", "nothing"])
+def test_a_copy_beside_another_set_of_the_same_names_never_shows_its_pixels(
+    beside: str, options: dict[str, Any], core: CMMCorePlus, tmp_path: Path
+) -> None:
+    core.mda.set_engine(StampedEngine(core))
+    record(core, SEQUENCE, BigTiffWriter(tmp_path / "a/x.ome.tif", **options), progress=False)
+    other = SEQUENCE.replace(channels=["Cy5", "Rhodamine"])
+    record(core, other, BigTiffWriter(tmp_path / "b/x.ome.tif", **options), progress=False)
+    if beside == "nothing":
+        for file in (tmp_path / "b").iterdir():
+            file.unlink()
+    copied = tmp_path / "b" / "yesterday.ome.tif"
+    shutil.copy(tmp_path / "a" / "x_p0.ome.tif", copied)
+    with open_dataset(copied) as dataset:
+        assert dataset.sizes == {"c": 2, "z": 3, "y": 32, "x": 32}
+        assert list(dataset.channels) == ["DAPI", "FITC"]
+        check_stamp(dataset.read_image(c="FITC", z=2), {"p": 0, "c": 1, "z": 2})
+        assert not dataset.complete
+        assert dataset.missing == [
+            {"p": p, "c": c, "z": z}
+            for p in ("β/2", "p2")
+            for c in ("DAPI", "FITC")
+            for z in range(3)
+        ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from mda_writers.model.names import stays_inside
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,7 +16,7 @@ _TIFF = (".tif", ".tiff", ".btf")
 def files_of_set(path: Path) -> list[Path]:
     """Return the files that are read when the image at `path` is: that one first.
 
-    They are those that its OME-XML names, as far as they exist: tifffile goes by the same.
+    They are those that its OME-XML names, as far as they exist in its folder.
     """
     if path.suffix.lower() not in _TIFF:
         return [path]
@@ -39,4 +41,4 @@ def _file_names(xml: str) -> set[str]:
     except ElementTree.ParseError:
         return set()
     named = {e.get("FileName", "") for e in elements if e.tag.rpartition("}")[2] == "UUID"}
-    return named - {""}
+    return {name for name in named if stays_inside(name)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mda_writers.dataset.ome_description import describe_ome
+from mda_writers.dataset.ome_description import describe_ome, own_set
 from mda_writers.dataset.sources import MISSING, Contents
 from mda_writers.dataset.static_source import StaticSource
 from mda_writers.errors import CorruptRecordingError
@@ -45,7 +45,10 @@ class ForeignTiff(StaticSource):
         self._maps: dict[tuple[int, int], np.ndarray] = {}
         self._slots: dict[str, np.ndarray] = {}
         try:
-            self._tif = tifffile.TiffFile(path)
+            with tifffile.TiffFile(path) as tif:
+                self._ome_xml = tif.ome_metadata if tif.is_ome else None
+            own = own_set(self._ome_xml, path) if self._ome_xml else None
+            self._tif = tifffile.TiffFile(path, omexml=None if own == self._ome_xml else own)
             self._series = list(self._tif.series)
             self.contents = self._describe()
         except CorruptRecordingError:
@@ -91,14 +94,19 @@ class ForeignTiff(StaticSource):
 
     def _describe(self) -> Contents:
         self._where: dict[str, tuple[int, int, bool]] = {}
-        text = self._tif.ome_metadata if self._tif.is_ome else None
+        text = self._tif.ome_metadata if self._tif.is_ome else None  # of its own set alone
         images = [i for n in range(len(self._series)) for i in self._images(n)]
         if not images:
             raise CorruptRecordingError(f"{self._path}: a TIFF file without an image.")
         if text:
-            about, whole = describe_ome(text, images, self._path.parent)
+            about, lost = describe_ome(text, images, self._path.parent)
             absent = any(self._absent(number) for number in range(len(self._series)))
-            return Contents(about, {"ome_xml": text}, complete=whole and not absent)
+            return Contents(
+                about,
+                {"ome_xml": self._ome_xml},
+                complete=not lost and not absent,
+                lost=tuple(lost),
+            )
         other = self._tif.imagej_metadata or (self._tif.shaped_metadata or ({},))[0]
         return Contents(_plain_layout(images, dict(other or {})), dict(other or {}))
 

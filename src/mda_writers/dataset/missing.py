@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def missing_frames(
         if not image.growing
         for place in _unwritten(dense(source.slots(image.key)), holes.get(image.key))
     )
-    return list(islice(found, MISSING_LISTED))
+    return list(islice(chain(found, contents.lost), MISSING_LISTED))
 
 
 def _of_event(index: dict[str, int], coordinates: Coordinates) -> list[dict[str, Any]]:

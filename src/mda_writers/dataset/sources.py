@@ -41,6 +41,8 @@ class Contents:
         The report of a recording that has ended.
     complete : bool
         Whether every planned frame is on disk.
+    lost : tuple of dict
+        Coordinates of frames that belong here, and whose image has no file at all.
     """
 
     layout: Layout = field(default_factory=Layout)
@@ -48,6 +50,7 @@ class Contents:
     sequence: dict[str, Any] | None = None
     report: dict[str, Any] | None = None
     complete: bool = True
+    lost: tuple[dict[str, Any], ...] = ()
 
 
 class PixelSource(Protocol):
