@@ -509,3 +509,35 @@ def test_a_file_of_another_recording_in_the_place_of_ones_own_is_not_shown(
         with pytest.raises(CorruptRecordingError, match="A file of another recording"):
             dataset.read_image(t=0, p=0)
         assert np.unique(dataset.read_image(t=0, p=1)) == [11]
+
+
+@kinds
+def test_a_lost_file_is_missing_and_its_recording_not_complete(kind: str, tmp_path: Path) -> None:
+    main = old_one(kind, tmp_path, 3)
+    with open_dataset(main) as dataset:
+        assert dataset.complete
+        file = main.parent / dataset.read_metadata(t=1, p=1)["mda_writers"]["file"]
+    shutil.rmtree(file) if file.is_dir() else file.unlink()
+    lost = [(1, 1)] if kind == "series" else [(0, 1), (1, 1)]
+    with open_dataset(main) as dataset:
+        assert not dataset.complete
+        missing = [(index["t"], dataset.axes["p"].index(index["p"])) for index in dataset.missing]
+        assert missing == lost
+        for t, p in np.ndindex(2, 3):
+            assert dataset.has_image(t=t, p=p) == ((t, p) not in lost), (t, p)
+
+
+@pytest.mark.parametrize("kind", ["ome-tiff", "compressed"])
+def test_a_foreign_file_is_missing_and_its_recording_not_complete(
+    kind: str, tmp_path: Path
+) -> None:
+    main = old_one(kind, tmp_path / "a", 2)
+    other = old_one(kind, tmp_path / "b", 2)
+    with open_dataset(main) as dataset:
+        file = dataset.read_metadata(t=0, p=0)["mda_writers"]["file"]
+    shutil.copy(other.with_name(file), main.with_name(file))
+    with open_dataset(main) as dataset:
+        assert not dataset.complete
+        assert len(dataset.missing) == 2
+        assert not dataset.has_image(t=0, p=0)
+        assert dataset.has_image(t=0, p=1)

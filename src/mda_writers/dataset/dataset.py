@@ -93,10 +93,10 @@ class Dataset(Described):
         """
         self._coordinates.normalized(coords)
         try:
-            self._find(coords, *self._at(0))
+            image, place, _ = self._find(coords, *self._at(0))
         except MissingFrameError:
             return False
-        return True
+        return place not in self._source.lost(image)
 
     # ------------------------------------------------------------ arrays
 

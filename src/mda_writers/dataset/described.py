@@ -125,8 +125,8 @@ class Described:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned frame is on disk."""
-        return self._contents.complete
+        """Whether every planned frame is on disk, in a file that is there and its own."""
+        return self._contents.complete and not any(map(self._source.lost, self._images))
 
     @property
     def missing(self) -> list[dict[str, Any]]:

@@ -31,10 +31,17 @@ def missing_frames(
     """Return the coordinates of planned frames that are not on disk, at most `MISSING_LISTED`.
 
     A recording that has ended has told them in its report; before that they are counted here.
+    Those whose file was lost afterwards follow.
     """
+    lost = (
+        coordinates.of(image, place)
+        for image in contents.layout.images
+        for place in sorted(source.lost(image))
+    )
     if contents.report is not None:
         told = [*contents.report.get("skipped", ()), *contents.report.get("missing", ())]
-        return [each for index in told for each in _of_event(index, coordinates)]
+        known = [each for index in told for each in _of_event(index, coordinates)]
+        return [*known, *islice(lost, max(0, MISSING_LISTED - len(known)))]
     holes = _planned_places(contents)
     found = (
         coordinates.of(image, place)
@@ -42,7 +49,7 @@ def missing_frames(
         if not image.growing
         for place in _unwritten(dense(source.slots(image.key)), holes.get(image.key))
     )
-    return list(islice(chain(found, contents.lost), MISSING_LISTED))
+    return list(islice(chain(found, lost, contents.lost), MISSING_LISTED))
 
 
 def _of_event(index: dict[str, int], coordinates: Coordinates) -> list[dict[str, Any]]:

@@ -9,19 +9,25 @@ import numpy as np
 from mda_writers.dataset.finished_book import FinishedBook
 from mda_writers.dataset.journal_book import JournalBook
 from mda_writers.dataset.levels import level_depths
+from mda_writers.dataset.tiff_header import check_uuid
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.formats.ome_xml import file_uuid
 from mda_writers.recording.formats_table import format_of
 from mda_writers.recording.runs import FewSlots, frames_at
 from mda_writers.sinks.sidecar import recording_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Set
     from pathlib import Path
 
     from mda_writers.dataset.sources import Contents, Frame, Planes
     from mda_writers.formats.format import Format
     from mda_writers.model.layout import ImageLayout
     from mda_writers.recording.runs import Slots
+
+_FILES_FIXED = {"bigtiff", "ome-zarr"}
+_FILES_KNOWN = {*_FILES_FIXED, "tiff-series", "video"}
+"""Formats whose files are local, and named by the recording: while it goes on, and at its end."""
 
 
 class RecordingSource:
@@ -47,6 +53,7 @@ class RecordingSource:
         self._storage_options = dict(storage_options or {})
         self._files: dict[tuple[str, int], str] = {}
         self._slots: dict[str, Slots] = {}
+        self._lost: dict[str, Set[tuple[int, ...]]] = {}
         self._book: FinishedBook | JournalBook = open_book(path)
         self._planes = self._planes_of(self._book.format)
 
@@ -99,6 +106,12 @@ class RecordingSource:
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return the key and the metadata of every frame."""
         return ((key, self._book.names.frame_now(frame)) for key, frame in self._book.frames())
+
+    def lost(self, image: ImageLayout) -> Set[tuple[int, ...]]:
+        """Return the places whose file is gone, or another recording's; looked for once."""
+        if image.key not in self._lost:
+            self._lost[image.key] = self._find_lost(image)
+        return self._lost[image.key]
 
     def refresh(self) -> list[Frame]:
         """Look for news; a recording that has ended is read in its final form from then on.
@@ -154,6 +167,37 @@ class RecordingSource:
 
             return VideoPlanes(folder, self._file_of)
         return FormatPlanes(folder, format_of(self._book.header), self.metadata)
+
+    def _find_lost(self, image: ImageLayout) -> Set[tuple[int, ...]]:
+        # which files a series or a video has is known at its end
+        known = _FILES_KNOWN if isinstance(self._book, FinishedBook) else _FILES_FIXED
+        if self._book.format not in known:
+            return frozenset()
+        gone = {file for file in image.all_files if not self._is_there(image, file)}
+        if not gone and self._book.format != "tiff-series":
+            return frozenset()
+        places = [tuple(place) for place in frames_at(self._book.slots(image.key)).tolist()]
+        if self._book.format == "tiff-series":
+            from mda_writers.dataset.series_planes import SeriesPlanes
+
+            assert isinstance(self._planes, SeriesPlanes)
+            return frozenset(self._planes.lost(image, places))
+        if gone.issuperset(image.all_files):
+            return frozenset(places)
+        return frozenset(
+            p for p in places if self.metadata(image, p)["mda_writers"]["file"] in gone
+        )
+
+    def _is_there(self, image: ImageLayout, file: str) -> bool:
+        path = self._path.parent / file
+        if not path.exists():
+            return False
+        if self._book.format == "bigtiff" and ".ome.tif" in self._book.header["path"].lower():
+            try:
+                check_uuid(path, file_uuid(self._book.header["set_id"], image.key))
+            except CorruptRecordingError:
+                return False
+        return True
 
     def _file_of(self, image: ImageLayout, channel: int) -> str:
         """Return the file of an image's channel, as its first frame tells it; "" without one."""

@@ -53,6 +53,15 @@ class SeriesPlanes:
             frames[own] = self._read(image, stack, np.array(planes)[own])
         return frames
 
+    def lost(self, image: ImageLayout, places: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Return those of some places whose file is gone."""
+        by_stack: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+        for place in places:
+            by_stack.setdefault(split(image, place)[0], []).append(place)
+        folder = self._folder / image.file
+        gone = (s for s in by_stack if not self._format.path_of(folder, image, *s).exists())
+        return [place for stack in gone for place in by_stack[stack]]
+
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
         """Return the full resolution: our TIFF files have no other."""
         return [image.frame_shape]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mda_writers.model.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Set
 
     import numpy as np
 
@@ -88,6 +88,12 @@ class FrameSource(PixelSource, Protocol):
 
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return the key and the metadata of every frame."""
+
+    def lost(self, image: ImageLayout) -> Set[tuple[int, ...]]:
+        """Return the places of an image whose frames were stored, and whose file is gone.
+
+        Or another recording's file has taken its place.
+        """
 
     def refresh(self) -> list[Frame]:
         """Look for news; return the frames that came, in order of arrival."""

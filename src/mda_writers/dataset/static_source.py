@@ -10,7 +10,7 @@ import numpy as np
 from mda_writers.dataset.sources import Contents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Set
 
     from mda_writers.dataset.sources import Frame
     from mda_writers.model.layout import ImageLayout
@@ -40,6 +40,10 @@ class StaticSource:
             for place in np.argwhere(self.slots(image.key) >= 0):
                 where = tuple(map(int, place))
                 yield image.key, {**self.metadata(image, where), "mda_writers": {"place": where}}
+
+    def lost(self, image: ImageLayout) -> Set[tuple[int, ...]]:
+        """Return nothing: what is not there has no slot."""
+        return frozenset()
 
     def refresh(self) -> list[Frame]:
         """Nothing comes any more."""
