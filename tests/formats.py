@@ -9,7 +9,7 @@ from mda_writers import BigTiffWriter, CV2Writer, OMEZarrWriter, TiffSeriesWrite
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mda_writers.writers.mda_writer import MDAWriter
+    from mda_writers.writers.base import MDAWriter
 
 # name → class, file name, options; all of them lossless
 FORMATS: dict[str, tuple[type[MDAWriter], str, dict[str, Any]]] = {

@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from mda_writers import Acquisition, recover
-from mda_writers.acquisition.csv_rows import read_csv
+from mda_writers.acquisition.logs import read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,10 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mda_writers import Acquisition, DiskFullError
-from mda_writers.acquisition.csv_rows import csv_line, read_csv
-from mda_writers.acquisition.device_log import DeviceLog
-from mda_writers.acquisition.moment import Moment
-from mda_writers.storage.hashing import content_hash
+from mda_writers.acquisition.devices import DeviceLog
+from mda_writers.acquisition.logs import Moment, csv_line, read_csv
+from mda_writers.storage.files import content_hash
 from promises.disk import fill, small_disk
 from sessions import NAMES
 
@@ -313,7 +312,7 @@ def test_file_that_cannot_be_read_back_fails_the_session(
             raise OSError(5, "Input/output error", str(path))
         return content_hash(path)
 
-    monkeypatch.setattr("mda_writers.acquisition.file_entries.content_hash", unreadable)
+    monkeypatch.setattr("mda_writers.acquisition.manifest.content_hash", unreadable)
     with pytest.raises(OSError, match="Input/output"), Acquisition(tmp_path, **NAMES) as acq:
         acq.log("wheel", 1)
     session = Acquisition.open(acq.folder)
@@ -329,7 +328,7 @@ def test_ctrl_c_while_files_are_hashed_keeps_the_session(
     def interrupted(path: Path) -> tuple[int, str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mda_writers.acquisition.file_entries.content_hash", interrupted)
+    monkeypatch.setattr("mda_writers.acquisition.manifest.content_hash", interrupted)
     with pytest.raises(KeyboardInterrupt), Acquisition(tmp_path, **NAMES) as acq:
         acq.log("wheel", 1)
     session = Acquisition.open(acq.folder)

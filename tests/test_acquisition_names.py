@@ -18,11 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mda_writers import Acquisition, open_dataset
-from mda_writers.acquisition.naming import BidsPaths, SessionInfo
-from mda_writers.acquisition.reserved import ReservedNames
+from mda_writers.acquisition.naming import BidsPaths, ReservedNames, SessionInfo
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.names import fold
-from mda_writers.sinks.seal import sealed
+from mda_writers.recording.journal import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

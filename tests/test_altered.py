@@ -27,9 +27,9 @@ from mda_writers import (
     verify,
 )
 from mda_writers.cli import app
-from mda_writers.dataset.napari_reader import get_reader
+from mda_writers.dataset.napari import get_reader
 from mda_writers.errors import WriteError
-from mda_writers.recording.stored import main_path
+from mda_writers.recording.files import main_path
 from sessions import film
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mda_writers.storage.background import Background
+from mda_writers.storage.workers import Background
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 

@@ -17,7 +17,8 @@ import pytest
 
 from batch_recordings import recorded
 from mda_writers import convert, open_dataset, verify
-from mda_writers.batch import BatchError, parts, project, recover_all, trace, verify_all
+from mda_writers.batch import BatchError, project, recover_all, trace, verify_all
+from mda_writers.model import frame
 from stamps import check_stamp
 
 distributed = pytest.importorskip("distributed")
@@ -148,7 +149,7 @@ WORK: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
 def test_one_large_recording_is_shared_by_the_workers_and_one_may_die(
     work: str, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 10 * 256 * 256 * 2)
+    monkeypatch.setattr(frame, "PART_BYTES", 10 * 256 * 256 * 2)
     do, name, options = WORK[work]
     source = recorded(tmp_path / "big.ome.tiff", frames=150, shape=(256, 256))
     do(source, tmp_path / "whole" / name, workers=1, progress=False, **options)
@@ -202,7 +203,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_what_a_lost_cluster_has_done_of_a_large_recording_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 10 * 256 * 256 * 2)
+    monkeypatch.setattr(frame, "PART_BYTES", 10 * 256 * 256 * 2)
     source = recorded(tmp_path / "big.ome.tiff", frames=400, shape=(256, 256))
     out = tmp_path / "out" / "big.csv"
     kept = tmp_path / "out" / ".big.csv.making" / "parts"
@@ -232,15 +233,15 @@ def test_what_a_lost_cluster_has_done_of_a_large_recording_is_gone_on_with(
 
 def test_a_scheduler_that_is_not_there_is_told_of(tmp_path: Path) -> None:
     from mda_writers import WriteError
-    from mda_writers.batch import crew
+    from mda_writers.batch import executor
 
     source = recorded(tmp_path / "a.ome.tiff")
-    connect_s, crew.CONNECT_S = crew.CONNECT_S, 1
+    connect_s, executor.CONNECT_S = executor.CONNECT_S, 1
     try:
         with pytest.raises(WriteError, match="no Dask scheduler answers"):
             convert(source, tmp_path / "b.ome.zarr", scheduler="tcp://127.0.0.1:9", progress=False)
     finally:
-        crew.CONNECT_S = connect_s
+        executor.CONNECT_S = connect_s
 
 
 def test_threads_need_no_dask_cluster(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-import mda_writers.batch.job as job_module
 from batch_recordings import recorded
 from mda_writers import convert, open_dataset, verify
 from mda_writers.batch import BatchError
-from mda_writers.batch.placing import WorkFolder
-from mda_writers.batch.process_record import ProcessRecord
+from mda_writers.batch import jobs as job_module
+from mda_writers.batch.jobs import Staging
+from mda_writers.batch.provenance import ProcessRecord
 from stamps import check_stamp
 
 if TYPE_CHECKING:
@@ -211,9 +211,9 @@ def test_a_job_killed_while_its_result_is_put_in_place_is_completed(
     source, out = recorded(tmp_path / "a.ome.tiff"), tmp_path / "out" / "b.ome.zarr"
     whole = tmp_path / "whole" / "b.ome.zarr"
     convert(source, whole, progress=False)
-    work = WorkFolder(out)
+    work = Staging(out)
     job = job_module.Job(_convert(), (source,), out)
-    monkeypatch.setattr(WorkFolder, "place", _killed)
+    monkeypatch.setattr(Staging, "place", _killed)
     with pytest.raises(_Killed):
         job.run()
     monkeypatch.undo()
@@ -254,7 +254,7 @@ def test_a_batch_that_was_killed_is_completed_by_the_next(tmp_path: Path) -> Non
 
 def test_two_processes_never_make_one_result_at_once(tmp_path: Path) -> None:
     source, out = recorded(tmp_path / "a.ome.tiff"), tmp_path / "b.ome.zarr"
-    with WorkFolder(out).held(), pytest.raises(BatchError, match="being made by another process"):
+    with Staging(out).held(), pytest.raises(BatchError, match="being made by another process"):
         convert(source, out, progress=False)
     assert convert(source, out, progress=False).ok
 

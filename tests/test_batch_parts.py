@@ -16,10 +16,11 @@ import tifffile
 
 from batch_recordings import recorded
 from mda_writers import BigTiffWriter, convert, open_dataset, record, verify
-from mda_writers.batch import BatchError, job, parts, project, trace, verify_all
+from mda_writers.batch import BatchError, jobs, project, trace, verify_all
 from mda_writers.batch.conversion import Convert
-from mda_writers.batch.placing import WorkFolder
+from mda_writers.batch.jobs import Staging
 from mda_writers.batch.projection import Project
+from mda_writers.model import frame
 from plans import PLANS, Plan, engine_for
 from stamps import stamp
 
@@ -42,7 +43,7 @@ SPLIT_PLANS = {
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a part be ten frames of 32 × 32, instead of gigabytes; and threads be a cluster."""
-    monkeypatch.setattr(parts, "PART_BYTES", 10 * 2048)
+    monkeypatch.setattr(frame, "PART_BYTES", 10 * 2048)
     monkeypatch.setattr(Convert, "busy_alone", False)
 
 
@@ -85,17 +86,17 @@ def in_parts_and_whole(
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of the parts that are made from now on."""
-    from mda_writers.batch import making
+    from mda_writers.batch import jobs
 
     made: list[str] = []
-    make = making._make_part
+    make = jobs._make_part
 
     def make_and_note(process: Any, inputs: Any, part: Any, target: Path) -> None:
         if not target.exists():
             made.append(target.name)
         make(process, inputs, part, target)
 
-    monkeypatch.setattr(making, "_make_part", make_and_note)
+    monkeypatch.setattr(jobs, "_make_part", make_and_note)
     return made
 
 
@@ -197,15 +198,15 @@ def test_what_a_killed_batch_has_made_of_the_parts_is_not_made_again(
     monkeypatch.undo()
     assert sorted(counted) == ["0", "1", "2", "3"]
     assert not out.exists()
-    monkeypatch.setattr(parts, "PART_BYTES", 10 * 2048)
+    monkeypatch.setattr(frame, "PART_BYTES", 10 * 2048)
     shutil.copytree(tmp_path / "out", tmp_path / "again")
-    (WorkFolder(out).parts / "2").unlink()
+    (Staging(out).parts / "2").unlink()
     made: list[Any] = []
     run_part = Project.run_part
     monkeypatch.setattr(Project, "run_part", lambda *args: made.append(args[2]) or run_part(*args))
     project(source, out, axes="t", workers=2, progress=False)
     assert [part.begin for part in made] == [20]
-    assert not WorkFolder(out).folder.exists()
+    assert not Staging(out).folder.exists()
     with open_dataset(source) as before:
         assert np.array_equal(tifffile.imread(out), before.isel().max(axis=0))
     # parts of other parameters are of no use
@@ -213,12 +214,13 @@ def test_what_a_killed_batch_has_made_of_the_parts_is_not_made_again(
     made.clear()
     project(source, other, axes="tc", workers=2, progress=False)
     assert len(made) == 4
-    assert not WorkFolder(other).folder.exists()
+    assert not Staging(other).folder.exists()
 
 
 SLOW = """
 import sys, time
-from mda_writers.batch import parts, project
+from mda_writers.model import frame as parts
+from mda_writers.batch import project
 from mda_writers.batch.projection import Project
 
 run_part = Project.run_part
@@ -241,7 +243,7 @@ def test_after_ctrl_c_the_next_batch_goes_on_with_the_parts(
     child = subprocess.Popen(
         [sys.executable, "-c", SLOW, str(source), str(out)], stderr=subprocess.DEVNULL
     )
-    kept = WorkFolder(out).parts
+    kept = Staging(out).parts
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and not (kept / "1").exists():
         time.sleep(0.01)
@@ -249,11 +251,11 @@ def test_after_ctrl_c_the_next_batch_goes_on_with_the_parts(
     assert child.wait(timeout=60) != 0
     done = {path.name for path in kept.iterdir() if path.name.isdigit()}
     assert 2 <= len(done) < 8
-    assert {path.name for path in out.parent.iterdir()} == {WorkFolder(out).folder.name}
-    monkeypatch.setattr(parts, "PART_BYTES", 5 * 2048)
+    assert {path.name for path in out.parent.iterdir()} == {Staging(out).folder.name}
+    monkeypatch.setattr(frame, "PART_BYTES", 5 * 2048)
     project(source, out, axes="t", workers=2, progress=False)
     assert set(counted) == {str(number) for number in range(8)} - done
-    assert not WorkFolder(out).folder.exists()
+    assert not Staging(out).folder.exists()
     with open_dataset(source) as before:
         assert np.array_equal(tifffile.imread(out), before.isel().max(axis=0))
 
@@ -345,8 +347,8 @@ def test_every_kind_of_plan_is_converted_in_parts(
     record(core, plan.events(), BigTiffWriter(source), progress=False)
     with open_dataset(source) as dataset:
         frame_bytes = dataset.nbytes // int(np.prod(dataset.shape[: len(dataset.axes)]))
-    monkeypatch.setattr(parts, "PART_BYTES", 2 * frame_bytes)
-    monkeypatch.setattr(job, "are_worth_it", lambda nbytes: True)
+    monkeypatch.setattr(frame, "PART_BYTES", 2 * frame_bytes)
+    monkeypatch.setattr(jobs, "are_worth_it", lambda nbytes: True)
     monkeypatch.setattr(Convert, "busy_alone", False)
     split, whole = in_parts_and_whole(convert, source, "b.ome.zarr", tmp_path, levels=2)
     assert_same_recording(split, whole)
@@ -356,7 +358,8 @@ def test_every_kind_of_plan_is_converted_in_parts(
 JOINING_AND_KILLED = """
 import os, sys
 from mda_writers import convert
-from mda_writers.batch import parts, zarr_joining
+from mda_writers.model import frame as parts
+from mda_writers.batch import conversion as zarr_joining
 from mda_writers.batch.conversion import Convert
 
 def dying(function):
@@ -383,7 +386,7 @@ def test_a_joining_that_was_killed_is_done_again_without_the_parts(
     command = [sys.executable, "-c", JOINING_AND_KILLED, where, str(source), str(out)]
     assert subprocess.run(command, check=False).returncode == 9
     assert not out.exists()
-    half_made = WorkFolder(out).result.parent
+    half_made = Staging(out).result.parent
     assert len(files_of(half_made)) > 3
     shutil.copytree(tmp_path / "out", tmp_path / "lost")
     options: dict[str, Any] = {"levels": 2, "shards": {"t": 4}, "progress": False}
@@ -391,10 +394,10 @@ def test_a_joining_that_was_killed_is_done_again_without_the_parts(
     assert counted == []
     convert(source, tmp_path / "whole" / "b.ome.zarr", workers=1, **options)
     assert_same_recording(out, tmp_path / "whole" / "b.ome.zarr")
-    assert not WorkFolder(out).folder.exists()
+    assert not Staging(out).folder.exists()
     # what somebody has removed meanwhile is missed
     lost = tmp_path / "lost" / "b.ome.zarr"
-    shutil.rmtree(WorkFolder(lost).result.parent)
+    shutil.rmtree(Staging(lost).result.parent)
     with pytest.raises(BatchError, match="is in none of the parts"):
         convert(source, lost, workers=2, **options)
     assert list(lost.parent.iterdir()) == []

@@ -15,9 +15,9 @@ import typer
 from typer.testing import CliRunner
 
 from batch_recordings import recorded
-from mda_writers import BigTiffWriter, convert, open_dataset, record, verify
-from mda_writers.batch import BatchError, commands, contact_sheet, dff, merge, project, trace
-from mda_writers.batch.delta_f import delta_f_over_f
+from mda_writers import BigTiffWriter, cli, convert, open_dataset, record, verify
+from mda_writers.batch import BatchError, contact_sheet, dff, merge, project, trace
+from mda_writers.batch.traces import delta_f_over_f
 from plans import PLANS, Plan, engine_for
 from stamps import check_stamp, stamp
 
@@ -282,7 +282,7 @@ def test_every_file_of_a_set_from_elsewhere_is_on_record(tmp_path: Path) -> None
 
 def test_the_command_line_says_what_failed_and_ends_with_1(tmp_path: Path) -> None:
     app = typer.Typer()
-    commands.add_to(app)
+    cli.add_to(app)
     for n in range(2):
         recorded(tmp_path / "in" / f"{n}.ome.tiff")
 

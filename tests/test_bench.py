@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import peers
 from mda_writers.bench import (
     SCENARIOS,
     BenchOptions,
@@ -19,12 +20,12 @@ from mda_writers.bench import (
     run_bench,
     save_plot,
 )
-from mda_writers.bench.child import is_intact, measure
+from mda_writers.bench.camera import Camera, frame_metadata, make_pool
 from mda_writers.bench.command import parse_bytes, parse_shape
-from mda_writers.bench.contestants import CONTESTANTS, Job
-from mda_writers.bench.contestants.bare import FILE
-from mda_writers.bench.frames import Camera, make_pool
-from mda_writers.bench.metadata import frame_metadata
+from mda_writers.bench.contestants import CONTESTANTS, FILE, Job
+from mda_writers.bench.measure import is_intact, measure
+
+peers.join()
 
 SHAPE = (48, 65)  # odd on purpose: no frame fills whole blocks
 N_FRAMES = 7

@@ -152,7 +152,7 @@ def test_no_error_of_a_library_reaches_people_raw(
         raise error
 
     monkeypatch.setattr("mda_writers.dataset.opening.open_dataset", failing)
-    monkeypatch.setattr("mda_writers.batch.recovering.recover_all", failing)
+    monkeypatch.setattr("mda_writers.batch.many.recover_all", failing)
     for command in ("info", "recover"):
         result = CliRunner().invoke(app, [command, str(tmp_path)])
         assert result.exit_code == 2

@@ -24,7 +24,7 @@ from mda_writers import (
     record,
     verify,
 )
-from mda_writers.formats.video_read import VideoReader
+from mda_writers.formats.video.reader import VideoReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pymmcore_plus import CMMCorePlus
 
-    from mda_writers.writers.mda_writer import MDAWriter
+    from mda_writers.writers.base import MDAWriter
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 

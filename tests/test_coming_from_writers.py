@@ -15,8 +15,8 @@ import useq
 
 import mda_writers
 from mda_writers import BigTiffWriter, CV2Writer, OMEZarrWriter, TiffSeriesWriter
+from mda_writers.recording.sidecar import read_extra_metadata, read_sidecar
 from mda_writers.report.page import write_report_page
-from mda_writers.sinks.sidecar import read_extra_metadata, read_sidecar
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus

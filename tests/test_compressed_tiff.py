@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from mda_writers import BigTiffWriter
-from mda_writers.formats.compressed_tiff import CODECS
+from mda_writers.formats.tiff.compressed import CODECS
 from stamps import check_stamp, stamp
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")

@@ -13,7 +13,7 @@ import zarr
 
 from mda_writers import BigTiffWriter, OMEZarrWriter, open_dataset, record
 from mda_writers.dataset.coordinates import CoordinateError
-from mda_writers.formats.pyramid import halve
+from mda_writers.formats.zarr.pyramid import halve
 from plans import FIELD, seq
 from stamps import check_stamp, stamp
 
@@ -156,7 +156,7 @@ def test_what_is_returned_may_be_written_to(dataset: Dataset) -> None:
 
 
 def test_an_array_of_a_million_frames_is_a_few_thousand_tasks(dataset: Dataset) -> None:
-    from mda_writers.dataset.lazy import MOST_CHUNKS, frames_a_chunk
+    from mda_writers.dataset.arrays import MOST_CHUNKS, frames_a_chunk
 
     for sizes, frame_bytes in [
         ((1000, 1000), 32768),
@@ -314,7 +314,7 @@ def test_stitched_positions_leave_gaps_as_fill(core: CMMCorePlus, tmp_path: Path
 
 
 def test_raw_shards_are_mapped_and_compressed_ones_are_not(tmp_path: Path) -> None:
-    from mda_writers.dataset.shard_layout import layout_of
+    from mda_writers.formats.zarr.reader import layout_of
 
     for compression, mapped in ((None, True), ("zstd", False)):
         path = tmp_path / f"{compression}.zarr"

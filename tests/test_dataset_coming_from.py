@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from mda_writers import BigTiffWriter, open_dataset
-from mda_writers.dataset.napari_reader import get_reader
-from mda_writers.formats.pyramid import halve
+from mda_writers.dataset.napari import get_reader
+from mda_writers.formats.zarr.pyramid import halve
 from stamps import stamp
 
 if TYPE_CHECKING:

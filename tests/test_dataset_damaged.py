@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mda_writers import BigTiffWriter, OMEZarrWriter, open_dataset
-from mda_writers.dataset import journal_book
+from mda_writers.dataset import live
 from mda_writers.dataset.coordinates import CoordinateError
 from mda_writers.errors import CorruptRecordingError
 from stamps import check_stamp, stamp
@@ -116,7 +116,7 @@ def test_a_file_cut_or_altered_anywhere_shows_no_wrong_picture(
     at: float,
     byte: int | None,
 ) -> None:
-    monkeypatch.setattr(journal_book, "HEADER_WAIT_S", 0.0)
+    monkeypatch.setattr(live, "HEADER_WAIT_S", 0.0)
     damaged(recordings[kind], tmp_path / "copy", suffix, at, byte)
     try:
         seen = look_at_everything(tmp_path / "copy" / "exp.ome.tif")

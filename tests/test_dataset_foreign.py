@@ -13,7 +13,7 @@ import tifffile
 import zarr
 
 from mda_writers import BigTiffWriter, CV2Writer, open_dataset
-from mda_writers.batch.foreign_sets import files_of_set
+from mda_writers.batch.inputs import files_of_set
 from mda_writers.dataset.coordinates import CoordinateError
 from mda_writers.errors import CorruptRecordingError
 

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mda_writers import BigTiffWriter, CV2Writer, OMEZarrWriter, TiffSeriesWriter, open_dataset
-from mda_writers.dataset import journal_book, journal_lines
-from mda_writers.dataset.journal_book import JournalBook
-from mda_writers.dataset.sources import LEFT_OUT
+from mda_writers.dataset import live
+from mda_writers.dataset.live import JournalBook
+from mda_writers.dataset.source import LEFT_OUT
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.sinks.seal import first_broken, seal_and_close
+from mda_writers.recording.journal import first_broken, seal_and_close
 from stamps import stamp
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def check(book: JournalBook, journal: Path) -> None:
 def test_blocks_of_any_size_tell_what_the_lines_tell(
     journal: Path, block_bytes: int, gathered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_lines, "BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr(journal_book, "GATHERED", gathered)
+    monkeypatch.setattr(live, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(live, "GATHERED", gathered)
     check(JournalBook(journal.with_name(journal.name.removesuffix(SUFFIX))), journal)
 
 
@@ -148,7 +148,7 @@ def test_after_an_altered_line_the_frames_before_it_are_told_again_and_not_lost(
 def test_a_byte_cut_or_altered_is_an_error_or_changes_nothing(
     journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: float, byte: int | None
 ) -> None:
-    monkeypatch.setattr(journal_book, "HEADER_WAIT_S", 0.0)
+    monkeypatch.setattr(live, "HEADER_WAIT_S", 0.0)
     text = journal.read_bytes()
     position = min(int(at * len(text)), len(text) - 1)
     copy = tmp_path / f"copy{SUFFIX}"

@@ -10,7 +10,7 @@ import pytest
 
 from mda_writers import OMEZarrWriter, open_dataset
 from mda_writers.dataset.coordinates import CoordinateError
-from mda_writers.formats.pyramid import halve
+from mda_writers.formats.zarr.pyramid import halve
 from zarr_reading import read_with_zarr
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mda_writers import OMEZarrWriter, open_dataset
-from mda_writers.dataset.packed_shards import PackedShards
-from mda_writers.dataset.shard_layout import layout_of
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.formats.zarr_shards import read_index
+from mda_writers.formats.zarr.reader import PackedShards, layout_of
+from mda_writers.formats.zarr.shards import read_index
 
 if TYPE_CHECKING:
     from pathlib import Path

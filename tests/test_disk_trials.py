@@ -30,7 +30,7 @@ from stamps import stamp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mda_writers.writers.mda_writer import MDAWriter
+    from mda_writers.writers.base import MDAWriter
     from promises.watched_disk import Moment
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")

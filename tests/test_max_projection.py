@@ -15,8 +15,8 @@ import useq
 
 from engine import StampedEngine
 from mda_writers import BigTiffWriter, DiskFullError, WriteError, record
-from mda_writers.model.projection import MaxProjection
-from mda_writers.sinks import max_projection
+from mda_writers.model.options import MaxProjection
+from mda_writers.recording import max_projection
 from plans import (
     CHANNELS,
     NAMED,

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from mda_writers import open_dataset, recover, verify
-from mda_writers.formats.format import Format
-from mda_writers.formats.tiff_ending import final_sizes
-from mda_writers.recording.formats_table import FORMATS
-from mda_writers.writers.mda_writer import MDAWriter
+from mda_writers.formats.base import FORMATS, Format
+from mda_writers.formats.tiff.finish import final_sizes
+from mda_writers.writers.base import MDAWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,10 +18,8 @@ from ome_types.model import UnitsLength, UnitsTime
 
 from engine import StampedEngine
 from mda_writers import BigTiffWriter, record
-from mda_writers.formats.ome_elements import LENGTH_UNITS, TIME_UNITS
-from mda_writers.formats.ome_xml import OmeXml
-from mda_writers.model.layout import Channel, ImageLayout, Layout
-from mda_writers.model.plane import PLANES_DESCRIBED, PlaneInfo
+from mda_writers.formats.tiff.ome_xml import LENGTH_UNITS, TIME_UNITS, OmeXml
+from mda_writers.model.layout import PLANES_DESCRIBED, Channel, ImageLayout, Layout, PlaneInfo
 from stamps import check_stamp, stamp
 
 if TYPE_CHECKING:

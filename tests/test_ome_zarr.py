@@ -11,7 +11,8 @@ import yaozarrs
 import zarr
 
 from mda_writers import OMEZarrWriter, WriteError, record
-from mda_writers.formats.pyramid import halve, level_sizes
+from mda_writers.formats.zarr.options import level_sizes
+from mda_writers.formats.zarr.pyramid import halve
 from plans import NAMED, Plan, engine_for, plans_named
 from stamps import stamp
 from zarr_reading import read_with_tensorstore, read_with_zarr

@@ -15,7 +15,7 @@ import zarr
 
 from engine import StampedEngine
 from mda_writers import OMEZarrWriter, WriteError, record, recover
-from mda_writers.formats.voxel_mean import mean_of, sums_of
+from mda_writers.formats.zarr.pyramid import mean_of, sums_of
 from s3_server import LEFT_OPEN, Server, close_connections, options_of, s3fs
 from stamps import check_stamp, stamp
 

@@ -24,9 +24,9 @@ from mda_writers import (
     record,
     save_array,
 )
-from mda_writers.batch.delta_f import dff
+from mda_writers.batch.executor import BatchError
 from mda_writers.batch.projection import project
-from mda_writers.batch.summary import BatchError
+from mda_writers.batch.traces import dff
 from mda_writers.cli import app
 from mda_writers.errors import UnknownOptionError, options_checked
 

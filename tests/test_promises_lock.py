@@ -13,9 +13,9 @@ import orjson
 import pytest
 
 from mda_writers import BigTiffWriter, WriteError, recover
-from mda_writers.sinks.journal import header_line
-from mda_writers.storage import lock
-from mda_writers.storage.lock import FileLock, is_alive, this_process
+from mda_writers.recording.journal import header_line
+from mda_writers.storage import files
+from mda_writers.storage.files import FileLock, is_alive, this_process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
     code = (
-        "import sys, pathlib; from mda_writers.storage.lock import FileLock;"
+        "import sys, pathlib; from mda_writers.storage.files import FileLock;"
         f"held = FileLock(pathlib.Path({str(file)!r})); print('held', flush=True);"
         "sys.stdin.read()"
     )
@@ -72,7 +72,7 @@ def test_without_locks_the_process_in_the_header_tells(
     def refuse(fd: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(lock, "_lock", refuse)
+    monkeypatch.setattr(files, "_lock", refuse)
     writer = BigTiffWriter(tmp_path / "exp.ome.tiff")
     writer.begin(32, 32)
     writer.add_frame(np.ones((32, 32), np.uint8))

@@ -25,8 +25,8 @@ from mda_writers import (
     verify,
 )
 from mda_writers.errors import CorruptRecordingError, WriteError
+from mda_writers.recording.journal import sealed
 from mda_writers.report.page import write_report_page
-from mda_writers.sinks.seal import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pymmcore_plus import CMMCorePlus
 
-    from mda_writers.writers.mda_writer import MDAWriter
+    from mda_writers.writers.base import MDAWriter
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from mda_writers import CV2Writer, DiskFullError, record
-from mda_writers.formats import video_finish
+from mda_writers.formats.video import reader
 from promises.crash import CrashPromises
 from promises.disk import (
     DISK_BYTES,
@@ -114,7 +114,7 @@ class TestFullDisk(Mkv, FullDiskPromises):
     def test_room_that_goes_while_the_copy_is_made_leaves_the_video_as_it_was(
         self, disk: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(video_finish, "free_bytes", lambda path: DISK_BYTES)
+        monkeypatch.setattr(reader, "free_bytes", lambda path: DISK_BYTES)
         writer = self.make_writer(disk, min_free_bytes=0)
         writer.begin(*FRAME)
         for t in range(100):

@@ -22,8 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mda_writers import OMEZarrWriter, record, recover
-from mda_writers.formats.open_slabs import OpenSlabs
-from mda_writers.formats.voxel_mean import mean_of, sums_of
+from mda_writers.formats.zarr.pyramid import OpenSlabs, mean_of, sums_of
 from plans import Plan, engine_for
 from zarr_reading import read_with_tensorstore, read_with_zarr
 

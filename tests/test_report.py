@@ -13,9 +13,10 @@ import useq
 
 from engine import StampedEngine
 from mda_writers import BigTiffWriter, CV2Writer, OMEZarrWriter, TiffSeriesWriter, record
-from mda_writers.report.frame_columns import read_columns
+from mda_writers.recording.files import recording_path, sidecar_path
+from mda_writers.recording.sidecar import read_sidecar
+from mda_writers.report.facts import read_columns
 from mda_writers.report.page import write_report_page
-from mda_writers.sinks.sidecar import read_sidecar, recording_path, sidecar_path
 from pages import read_page
 
 if TYPE_CHECKING:

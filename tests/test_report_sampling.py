@@ -9,19 +9,14 @@ import pytest
 
 from mda_writers import BigTiffWriter
 from mda_writers.dataset.recording_source import RecordingSource
-from mda_writers.report.axis import Axis, time_axis
-from mda_writers.report.drift import drift_of
-from mda_writers.report.facts import gather
-from mda_writers.report.frame_columns import MOST_ENTRIES, read_columns
-from mda_writers.report.histogram import binned, histogram_for, quantile
+from mda_writers.recording import journal_writer
+from mda_writers.recording.journal import MOST_SAMPLES, Journal, header_line
+from mda_writers.recording.journal_writer import LoadLog
+from mda_writers.report.facts import MOST_ENTRIES, drift_of, gather, read_columns, timing_of
 from mda_writers.report.page import page, recording_part
-from mda_writers.report.pixels import look_at
-from mda_writers.report.plot import COLUMNS, extremes, thinned
-from mda_writers.report.timing import timing_of
-from mda_writers.sinks import load_log
-from mda_writers.sinks.journal import Journal, header_line
-from mda_writers.sinks.line_file import LineFile
-from mda_writers.sinks.load_log import MOST_SAMPLES, LoadLog
+from mda_writers.report.pixels import binned, histogram_for, look_at, quantile
+from mda_writers.report.svg import COLUMNS, Axis, extremes, thinned, time_axis
+from mda_writers.storage.files import LineFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +168,7 @@ def journal_of(path: Path, times: list[float], monkeypatch: pytest.MonkeyPatch) 
     journal.append(header_line({"layout": {}}))
     log = LoadLog(journal, path, lambda: 5, lambda: 7)
     clock = iter(times)
-    monkeypatch.setattr(load_log, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(journal_writer, "perf_counter", lambda: next(clock))
     for _ in times:
         log.write(cast("PlacedFrame", None))
     journal.close()

@@ -11,9 +11,9 @@ import useq
 from engine import StampedEngine
 from mda_writers import BigTiffWriter
 from mda_writers.acquisition.acquisition import Acquisition
+from mda_writers.recording.files import recording_path
 from mda_writers.report.page import write_report_page
 from mda_writers.report.session import MOST_RECORDINGS, open_session
-from mda_writers.sinks.sidecar import recording_path
 from pages import read_page
 
 if TYPE_CHECKING:

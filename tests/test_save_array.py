@@ -22,7 +22,7 @@ from mda_writers import (
     save_array,
     save_config_frames,
 )
-from mda_writers.writers import array_blocks
+from mda_writers.writers import save_array as array_blocks
 from promises.disk import small_disk
 from tiff_reading import read_first_series
 

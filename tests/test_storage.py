@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from mda_writers import BigTiffWriter
 from mda_writers.errors import DiskFullError, WriteError
-from mda_writers.storage import block_file, claim
-from mda_writers.storage.atomic import replace_bytes, replacing
+from mda_writers.storage import block_file
 from mda_writers.storage.block_file import BLOCK, BlockFile, accepts_direct
+from mda_writers.storage.files import replace_bytes, replacing
 from mda_writers.storage.write_pool import WritePool
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -79,7 +79,7 @@ def test_the_fallback_gives_the_same_files_byte_for_byte(
     monkeypatch.delattr(os, "pwrite")  # as on Windows
     monkeypatch.delattr(os, "fdatasync", raising=False)
     monkeypatch.delattr(os, "posix_fadvise", raising=False)
-    monkeypatch.setattr(claim, "_fallocate", lambda: None)
+    monkeypatch.setattr(block_file, "_fallocate", lambda: None)
     windows = record(folder / "windows.tif")
     assert direct == ordinary == windows
 

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from mda_writers import BigTiffWriter, TiffSeriesWriter, open_dataset, recover, verify
-from mda_writers.formats import stack_file, tiff_ending
+from mda_writers.formats.tiff import finish, series
 from mda_writers.storage.block_file import BlockFile
 from stamps import check_stamp, stamp
 
@@ -96,8 +96,8 @@ def test_recover_cut_off_at_any_step_leaves_files_whole_and_can_be_repeated(
 ) -> None:
     name, sizes, taken = run
     path = torn(tmp_path, name, sizes, taken)
-    monkeypatch.setattr(tiff_ending, "BlockFile", DyingFile)
-    monkeypatch.setattr(stack_file, "BlockFile", DyingFile)
+    monkeypatch.setattr(finish, "BlockFile", DyingFile)
+    monkeypatch.setattr(series, "BlockFile", DyingFile)
     for step in count(1):
         folder = tmp_path / f"step{step}"
         shutil.copytree(path.parent, folder)

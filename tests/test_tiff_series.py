@@ -13,7 +13,7 @@ import tifffile
 
 from engine import StampedEngine
 from mda_writers import TiffSeriesWriter, WriteError, record, verify
-from mda_writers.formats import stack_file
+from mda_writers.formats.tiff import series
 from plans import CHANNELS, POSITIONS, STACK, TIME, seq
 from stamps import check_stamp, stamp
 
@@ -96,7 +96,7 @@ def test_files_are_32_bit_unless_told_otherwise(
 def test_files_too_large_for_32_bits_are_bigtiff(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stack_file, "MOST_32_BIT", 5000)
+    monkeypatch.setattr(series, "MOST_32_BIT", 5000)
     frames = np.random.default_rng(0).integers(0, 9999, (3, 40, 40), np.uint16)
     writer = TiffSeriesWriter(tmp_path)
     writer.begin(40, 40, sizes={"z": 3})

@@ -28,10 +28,11 @@ from mda_writers import (
 )
 from mda_writers.batch.inputs import files_of
 from mda_writers.errors import CorruptRecordingError, FrameError
-from mda_writers.formats import video_finish, video_probe
-from mda_writers.formats.video_codecs import CODECS
-from mda_writers.formats.video_pool import OPEN_ENCODERS
-from mda_writers.formats.video_read import VideoReader
+from mda_writers.formats.video import probe
+from mda_writers.formats.video import reader as video_finish
+from mda_writers.formats.video.codecs import CODECS
+from mda_writers.formats.video.film import OPEN_ENCODERS
+from mda_writers.formats.video.reader import VideoReader
 from promises.video_kinds import decode_all
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def test_replaced_codec_is_said_and_on_record(tmp_path: Path) -> None:
 
 
 def test_nothing_stands_in_for_lossless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_probe, "can_encode", lambda name, suffix: name != "FFV1")
+    monkeypatch.setattr(probe, "can_encode", lambda name, suffix: name != "FFV1")
     with pytest.raises(ValueError, match=r"FFV1 cannot be encoded .* What works here: H264"):
         CV2Writer(tmp_path / "film.mkv", fourcc="FFV1")
 
@@ -166,10 +167,10 @@ def test_codec_that_breaks_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> Non
     def broken(*_: Any) -> None:
         raise RuntimeError("no such encoder")
 
-    video_probe.can_encode.cache_clear()
-    monkeypatch.setattr(video_probe, "Encoder", broken)
+    probe.can_encode.cache_clear()
+    monkeypatch.setattr(probe, "Encoder", broken)
     assert codecs(".mp4") == {".mp4": []}
-    video_probe.can_encode.cache_clear()
+    probe.can_encode.cache_clear()
 
 
 # ---------------------------------------------------------------- pixels

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mda_writers.formats import contrast as contrast_module
-from mda_writers.formats.contrast import PERCENTILES, Contrast, contrast_of, full_contrast
+from mda_writers.formats.video import contrast as contrast_module
+from mda_writers.formats.video.contrast import PERCENTILES, Contrast, contrast_of, full_contrast
 
 SMALL = ("uint8", "int8", "uint16", "int16")
 WIDE = ("uint32", "int32", "float32", "float64")

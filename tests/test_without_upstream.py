@@ -39,7 +39,7 @@ def test_the_base_class_is_our_own_then() -> None:
     code = (
         "import sys; sys.modules['pymmcore_plus.mda.handlers'] = None\n"
         "from mda_writers import BigTiffWriter\n"
-        "from mda_writers._upstream import HandlerBase\n"
+        "from mda_writers.pymmcore import HandlerBase\n"
         "assert issubclass(BigTiffWriter, HandlerBase)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

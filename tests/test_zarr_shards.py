@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mda_writers.errors import DiskFullError
-from mda_writers.formats.zarr_shards import CLAIM_BYTES, MOST_CLAIMED_BYTES, Shard
+from mda_writers.formats.zarr.shards import CLAIM_BYTES, MOST_CLAIMED_BYTES, Shard
 from promises.disk import DISK_BYTES, small_disk
 
 

@@ -9,20 +9,23 @@ from mda_writers.errors import DiskFullError, MissingFramesError, WriteError
 if TYPE_CHECKING:
     from mda_writers.acquisition.acquisition import Acquisition
     from mda_writers.batch.conversion import convert
-    from mda_writers.batch.recover import recover
-    from mda_writers.batch.verify import verify
     from mda_writers.dataset.dataset import Dataset
     from mda_writers.dataset.opening import open_dataset
-    from mda_writers.formats.video_probe import codecs
-    from mda_writers.model.projection import MaxProjection
-    from mda_writers.writers.bigtiff import BigTiffWriter
-    from mda_writers.writers.bigtiff import BigTiffWriter as CustomWriter
-    from mda_writers.writers.config_frames import MetaData, OutputParameters, save_config_frames
-    from mda_writers.writers.cv2 import CV2Writer
-    from mda_writers.writers.ome_zarr import OMEZarrWriter
+    from mda_writers.formats.video.probe import codecs
+    from mda_writers.model.options import MaxProjection
+    from mda_writers.recording.recover import recover
+    from mda_writers.recording.verify import verify
     from mda_writers.writers.record import record
-    from mda_writers.writers.save_array import save_array
-    from mda_writers.writers.tiff_series import TiffSeriesWriter
+    from mda_writers.writers.save_array import (
+        MetaData,
+        OutputParameters,
+        save_array,
+        save_config_frames,
+    )
+    from mda_writers.writers.tiff import BigTiffWriter, TiffSeriesWriter
+    from mda_writers.writers.tiff import BigTiffWriter as CustomWriter
+    from mda_writers.writers.video import CV2Writer
+    from mda_writers.writers.zarr import OMEZarrWriter
 
 __all__ = [
     "Acquisition",
@@ -51,23 +54,23 @@ __all__ = [
 
 _ON_DEMAND = {
     "Acquisition": "acquisition.acquisition",
-    "BigTiffWriter": "writers.bigtiff",
-    "CV2Writer": "writers.cv2",
-    "CustomWriter": "writers.bigtiff",
+    "BigTiffWriter": "writers.tiff",
+    "CV2Writer": "writers.video",
+    "CustomWriter": "writers.tiff",
     "Dataset": "dataset.dataset",
-    "MaxProjection": "model.projection",
-    "MetaData": "writers.config_frames",
-    "OMEZarrWriter": "writers.ome_zarr",
-    "OutputParameters": "writers.config_frames",
-    "TiffSeriesWriter": "writers.tiff_series",
-    "codecs": "formats.video_probe",
+    "MaxProjection": "model.options",
+    "MetaData": "writers.save_array",
+    "OMEZarrWriter": "writers.zarr",
+    "OutputParameters": "writers.save_array",
+    "TiffSeriesWriter": "writers.tiff",
+    "codecs": "formats.video.probe",
     "convert": "batch.conversion",
     "open_dataset": "dataset.opening",
     "record": "writers.record",
-    "recover": "batch.recover",
+    "recover": "recording.recover",
     "save_array": "writers.save_array",
-    "save_config_frames": "writers.config_frames",
-    "verify": "batch.verify",
+    "save_config_frames": "writers.save_array",
+    "verify": "recording.verify",
 }
 """Names whose modules are imported when they are asked for: ``import mda_writers`` stays quick."""
 

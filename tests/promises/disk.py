@@ -17,9 +17,8 @@ import pytest
 import useq
 
 from children import out_of_disk
-from mda_writers import DiskFullError, WriteError, record
+from mda_writers import DiskFullError, WriteError, pymmcore, record
 from mda_writers.errors import BacklogError
-from mda_writers.writers import relay
 from promises.crash import files_in
 from promises.doubles import CountingEngine, slow
 from promises.kind import Kind, on_record
@@ -232,7 +231,7 @@ class SlowDiskPromises(Kind):
         The limit is a share of the machine's memory; here it is made that of 60 frames.
         """
         wanted = 60 * FRAME_BYTES / psutil.virtual_memory().available
-        monkeypatch.setattr(relay, "BACKLOG_SHARE", wanted)
+        monkeypatch.setattr(pymmcore, "BACKLOG_SHARE", wanted)
         engine = CountingEngine(core, frame_shape=FRAME, on_frame=lambda n: None)
         core.mda.set_engine(engine)
         writer = self.slow_writer(tmp_path, 0.005, core=core, queue_bytes=10 * FRAME_BYTES)

@@ -12,7 +12,7 @@ from engine import StampedEngine
 if TYPE_CHECKING:
     import numpy as np
 
-    from mda_writers.writers.mda_writer import MDAWriter
+    from mda_writers.writers.base import MDAWriter
 
 
 class DoubleError(RuntimeError):

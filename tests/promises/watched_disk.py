@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from unittest.mock import patch
 
-from mda_writers.storage import claim
+from mda_writers.storage import block_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,12 +159,12 @@ class WatchedDisk:
         self._put(io, "open", self._open_file)
         self._put(builtins, "open", self._open_file)
         self._put(ctypes, "CDLL", self._library)
-        claim._fallocate.cache_clear()
+        block_file._fallocate.cache_clear()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        claim._fallocate.cache_clear()
+        block_file._fallocate.cache_clear()
         assert self._live.files() == files_of(self.folder), "something went past the watcher"
 
     def now(self) -> Moment:

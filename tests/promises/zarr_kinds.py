@@ -8,9 +8,7 @@ import numpy as np
 import zarr
 
 from mda_writers import OMEZarrWriter
-from mda_writers.formats.zarr_array import shard_path
-from mda_writers.formats.zarr_final import box_of
-from mda_writers.formats.zarr_shards import read_index
+from mda_writers.formats.zarr.shards import box_of, read_index, shard_path
 from promises.kind import Kind
 from zarr_reading import read_with_tensorstore
 

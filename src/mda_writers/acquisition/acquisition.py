@@ -1,34 +1,43 @@
-"""`Acquisition`: one session, its devices, and a folder that tells the truth about them."""
+"""A session: several devices recorded into one folder, ended together."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import atexit
+import logging
+import os
+import threading
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mda_writers.acquisition.book import SessionBook
-from mda_writers.acquisition.configuration import read_configuration, write_csv, write_json
 from mda_writers.acquisition.devices import Devices
-from mda_writers.acquisition.manifest import first_manifest
-from mda_writers.acquisition.moment import Moment
-from mda_writers.acquisition.naming import BidsPaths, SessionInfo
-from mda_writers.acquisition.running import RunningCores
-from mda_writers.acquisition.session_end import SessionEnd
-from mda_writers.acquisition.session_names import SessionNames
+from mda_writers.acquisition.logs import (
+    Moment,
+    Timestamps,
+    read_configuration,
+    write_csv,
+    write_json,
+)
+from mda_writers.acquisition.manifest import LiveManifest, first_manifest
+from mda_writers.acquisition.naming import BidsPaths, SessionInfo, SessionNames
 from mda_writers.acquisition.stored import StoredAcquisition, find_manifest
-from mda_writers.acquisition.timestamps import Timestamps
-from mda_writers.errors import UnknownOptionError, option_names, options_checked
+from mda_writers.errors import UnknownOptionError, WriteError, option_names, options_checked
+from mda_writers.pymmcore import cancel_run
 from mda_writers.writers.record import record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pymmcore_plus import CMMCorePlus
     from useq import MDAEvent, MDASequence
 
+    from mda_writers.acquisition.logs import Notes
     from mda_writers.acquisition.naming import PathPolicy
     from mda_writers.model.report import RecordingReport
-    from mda_writers.writers.mda_writer import MDAWriter
+    from mda_writers.writers.base import MDAWriter
+
+
+_logger = logging.getLogger("mda_writers")
 
 
 class Acquisition:
@@ -74,7 +83,7 @@ class Acquisition:
         self._notes = self._names.notes
         self.manifest_path = self._names.path("manifest", ".json")
         manifest = first_manifest(self._names.info, started, metadata or {})
-        self._book = SessionBook(self.manifest_path, manifest)
+        self._book = LiveManifest(self.manifest_path, manifest)
         self._book.add_file("notes", self._notes.path)
         self._book.write()
         self._timestamps = Timestamps(self._own_path("timestamps", ".csv"))
@@ -284,3 +293,123 @@ class Acquisition:
         path = self._names.path(role, suffix)
         self._book.add_file(role, path)
         return path
+
+
+class RunningCores:
+    """The cores that run something for a session."""
+
+    def __init__(self) -> None:
+        self._cores: list[CMMCorePlus] = []
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def running(self, core: CMMCorePlus) -> Iterator[None]:
+        """Count `core` among them for the block."""
+        with self._changed:
+            self._cores.append(core)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._cores.remove(core)
+                self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Return when none is left."""
+        with self._changed:
+            while self._cores:
+                self._changed.wait(0.1)  # a wait without a limit hears no Ctrl-C on Windows
+
+    def cancel(self) -> None:
+        """Cancel all runs; every frame that was acquired is still written."""
+        with self._changed:
+            cores = list(self._cores)
+        for core in cores:
+            cancel_run(core)
+
+
+class SessionEnd:
+    """Ends a session once: at the end of its block, by ``close``, or with the program.
+
+    Parameters
+    ----------
+    book : SessionBook
+        Keeps what went wrong, and writes the last manifest.
+    devices : Devices
+        Are closed.
+    running : RunningCores
+        Are waited for.
+    notes : Notes
+        Are closed last: as long as they are held, the session goes on.
+    """
+
+    def __init__(
+        self, book: LiveManifest, devices: Devices, running: RunningCores, notes: Notes
+    ) -> None:
+        self._book = book
+        self._devices = devices
+        self._running = running
+        self._notes = notes
+        _still_open.add(self)
+
+    def end(self) -> bool:
+        """Close everything, and write the last manifest; False if that was done before."""
+        if not self._devices.shut():
+            return False
+        self._do(self._running.wait)
+        for close in self._devices.closes():
+            self._do(close)
+        self._book.end()
+        self._notes.close()
+        _still_open.discard(self)
+        return True
+
+    def cancel_runs(self) -> None:
+        """Cancel what still runs; every frame that was acquired is still written."""
+        self._running.cancel()
+        self._devices.cancel_runs()  # run_mda(output=writer)
+
+    def raise_errors(self, raising: BaseException | None = None) -> None:
+        """Raise what went wrong, unless it is only `raising`, which is on its way anyway."""
+        errors = self._book.errors
+        if not errors or (len(errors) == 1 and errors[0] is raising):
+            return
+        if len(errors) == 1:
+            raise errors[0]
+        raise BaseExceptionGroup(f"{self._book.path.parent}: the session failed", errors)
+
+    def _do(self, step: Callable[[], None]) -> None:
+        """Do a step of the end; what it raises is kept, and Ctrl-C cancels what it waits for."""
+        while True:
+            try:
+                with self._book.remembering():
+                    step()
+                return
+            except BaseException:
+                self.cancel_runs()
+
+    def _end_with_the_program(self) -> None:
+        """End a session that nobody closed; the interpreter exits."""
+        folder = self._book.path.parent
+        try:
+            self._book.interrupted = True
+            self._book.remember(
+                WriteError(f"{folder}: the program ended before the session was closed.")
+            )
+            self.cancel_runs()
+            self.end()
+        except Exception:
+            _logger.exception("%s: could not be ended.", folder)
+
+
+_still_open: set[SessionEnd] = set()
+
+
+@atexit.register
+def _end_all() -> None:
+    for session in list(_still_open):
+        session._end_with_the_program()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_still_open.clear)  # they are the parent's

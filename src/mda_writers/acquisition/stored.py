@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from mda_writers.acquisition.csv_rows import read_csv
+from mda_writers.acquisition.logs import read_csv
 from mda_writers.acquisition.manifest import Manifest
-from mda_writers.storage.lock import FileLock, is_alive
+from mda_writers.storage.files import FileLock, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mda_writers.batch.contact import contact_sheet
     from mda_writers.batch.conversion import convert
-    from mda_writers.batch.delta_f import dff
+    from mda_writers.batch.executor import BatchError, Summary
+    from mda_writers.batch.many import recover_all, verify_all
     from mda_writers.batch.merging import merge
     from mda_writers.batch.projection import project
-    from mda_writers.batch.recovering import recover_all
-    from mda_writers.batch.summary import BatchError, Summary
-    from mda_writers.batch.traces import trace
-    from mda_writers.batch.verifying import verify_all
+    from mda_writers.batch.traces import dff, trace
 
 __all__ = [
     "BatchError",
@@ -28,16 +26,16 @@ __all__ = [
 ]
 
 _ON_DEMAND = {
-    "BatchError": "summary",
-    "Summary": "summary",
+    "BatchError": "executor",
+    "Summary": "executor",
     "contact_sheet": "contact",
     "convert": "conversion",
-    "dff": "delta_f",
+    "dff": "traces",
     "merge": "merging",
     "project": "projection",
-    "recover_all": "recovering",
+    "recover_all": "many",
     "trace": "traces",
-    "verify_all": "verifying",
+    "verify_all": "many",
 }
 
 

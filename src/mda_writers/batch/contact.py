@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
 
+from mda_writers.batch.api import Running, run
 from mda_writers.batch.inputs import find_inputs
-from mda_writers.batch.making import FaultsFoundError
-from mda_writers.batch.process import Process
-from mda_writers.batch.reading import opened
-from mda_writers.batch.starting import Running, run
+from mda_writers.batch.jobs import FaultsFoundError, Operation
+from mda_writers.batch.replay import opened
 from mda_writers.errors import options_checked
-from mda_writers.formats.contrast import contrast_of
-from mda_writers.recording.runs import frames_at, slots_at
+from mda_writers.formats.video.contrast import contrast_of
+from mda_writers.model.slots import frames_at, slots_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mda_writers.batch.summary import Summary
+    from mda_writers.batch.executor import Summary
     from mda_writers.dataset.dataset import Dataset
 
 LINE = 16
@@ -72,7 +71,7 @@ def contact_sheet(
 
 
 @dataclass(frozen=True, slots=True)
-class ContactSheet(Process):
+class ContactSheet(Operation):
     """Draws tiles beside one another."""
 
     name: ClassVar[str] = "contact sheet"

@@ -1,24 +1,32 @@
-"""Which recordings were meant, which files they consist of, and what their results are called."""
+"""Which recordings a batch function is about."""
 
 from __future__ import annotations
 
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
-from mda_writers.batch.foreign_sets import files_of_set
-from mda_writers.batch.process_record import RECORD_SUFFIX
+from mda_writers.batch.provenance import RECORD_SUFFIX
 from mda_writers.dataset.opening import find_recording
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.model.names import fold, split_suffix
-from mda_writers.recording.stored import StoredRecording, recordings_in
-from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
+from mda_writers.model.names import fold, split_suffix, stays_inside
+from mda_writers.recording.files import (
+    StoredRecording,
+    journal_path,
+    recording_path,
+    recordings_in,
+    sidecar_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+
 _ONE_DATASET = ("zarr.json", ".zattrs", ".zgroup", "NDTiff.index")
 _OTHERS = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".mp4", ".avi", ".mkv", ".mov")
+
+_TIFF = (".tif", ".tiff", ".btf")
 
 
 def find_inputs(
@@ -126,3 +134,34 @@ def _files_named(recording: Path) -> list[Path]:
         return files_of(recording)
     except CorruptRecordingError:
         return list(recording.parent.glob(f"{escape(split_suffix(recording.name)[0])}_*"))
+
+
+def files_of_set(path: Path) -> list[Path]:
+    """Return the files that are read when the image at `path` is: that one first.
+
+    They are those that its OME-XML names, as far as they exist in its folder.
+    """
+    if path.suffix.lower() not in _TIFF:
+        return [path]
+    others = {path.parent / name for name in _file_names(_ome_xml(path))} - {path}
+    return [path, *sorted(other for other in others if other.is_file())]
+
+
+def _ome_xml(path: Path) -> str:
+    """Return what a file says about its images; nothing if it is none that can be read."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tif:
+            return tif.ome_metadata or ""
+    except Exception:  # whatever a damaged header makes of tifffile; opening it will tell
+        return ""
+
+
+def _file_names(xml: str) -> set[str]:
+    try:
+        elements = ElementTree.fromstring(xml).iter() if xml else ()
+    except ElementTree.ParseError:
+        return set()
+    named = {e.get("FileName", "") for e in elements if e.tag.rpartition("}")[2] == "UUID"}
+    return {name for name in named if stays_inside(name)}

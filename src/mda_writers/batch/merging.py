@@ -7,29 +7,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
+from mda_writers.batch.api import Running, run
 from mda_writers.batch.conversion import checked_report
 from mda_writers.batch.inputs import find_inputs
-from mda_writers.batch.new_plan import new_stream
-from mda_writers.batch.outputs import check_options, writer_for
-from mda_writers.batch.process import Process
-from mda_writers.batch.reading import (
+from mda_writers.batch.jobs import Operation
+from mda_writers.batch.replay import (
     index_of,
+    new_stream,
     opened,
     own_metadata,
     planes_of,
     times_of,
+    write_stream,
 )
-from mda_writers.batch.starting import Running, run
-from mda_writers.batch.stream import write_stream
 from mda_writers.errors import options_checked
 from mda_writers.model.frame import Frame
 from mda_writers.model.names import split_suffix
-from mda_writers.recording.runs import dense
+from mda_writers.model.slots import dense
+from mda_writers.writers import check_options, writer_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mda_writers.batch.summary import Summary
+    from mda_writers.batch.executor import Summary
     from mda_writers.dataset.dataset import Dataset
     from mda_writers.model.layout import ImageLayout
 
@@ -75,7 +75,7 @@ def merge(
 
 
 @dataclass(frozen=True, slots=True)
-class Merge(Process):
+class Merge(Operation):
     """Writes several recordings as the positions of one."""
 
     name: ClassVar[str] = "merge"

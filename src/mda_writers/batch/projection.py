@@ -1,43 +1,44 @@
-"""Project: the brightest value of every pixel along some axes."""
+"""Project recordings along an axis."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
 
+from mda_writers.batch.api import Running, run_each
 from mda_writers.batch.conversion import checked_report
-from mda_writers.batch.groups import Group, groups_of
 from mda_writers.batch.inputs import find_inputs
-from mda_writers.batch.new_plan import new_stream
-from mda_writers.batch.outputs import check_options, writer_for
-from mda_writers.batch.process import Process
-from mda_writers.batch.reading import (
+from mda_writers.batch.jobs import Operation
+from mda_writers.batch.replay import (
     blocks_in,
     index_of,
+    new_stream,
     opened,
     own_metadata,
     times_of,
+    write_stream,
 )
-from mda_writers.batch.starting import Running, run_each
-from mda_writers.batch.stream import write_stream
 from mda_writers.errors import options_checked
 from mda_writers.model.frame import Frame
 from mda_writers.model.layout import AXES, Channel
-from mda_writers.recording.runs import dense, slots_at
+from mda_writers.model.slots import dense, frames_at, slots_at
+from mda_writers.writers import check_options, writer_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mda_writers.batch.parts import Block
-    from mda_writers.batch.summary import Summary
+    from mda_writers.batch.executor import Summary
     from mda_writers.dataset.dataset import Dataset
+    from mda_writers.model.frame import FrameRange
     from mda_writers.model.layout import ImageLayout
+
 
 FRAMES_LISTED = 1000
 """Of a projected frame, how many of the frames it is made of are named in its metadata."""
@@ -85,7 +86,7 @@ def project(
 
 
 @dataclass(frozen=True, slots=True)
-class Project(Process):
+class Project(Operation):
     """Writes the maxima of a recording along some axes."""
 
     name: ClassVar[str] = "max projection"
@@ -107,12 +108,12 @@ class Project(Process):
             )
             return self._write(dataset, maxima, inputs[0], result)
 
-    def parts(self, inputs: Sequence[Path], output: Path) -> list[Block]:
+    def parts(self, inputs: Sequence[Path], output: Path) -> list[FrameRange]:
         """Return blocks of the frames on disk, in the order in which maxima need them."""
         with opened(inputs[0]) as dataset:
             return blocks_in(dataset)
 
-    def run_part(self, inputs: Sequence[Path], part: Block, target: Path) -> None:
+    def run_part(self, inputs: Sequence[Path], part: FrameRange, target: Path) -> None:
         """Write the maxima of a block as raw pixels; other blocks may have frames of them, too."""
         with opened(inputs[0]) as dataset, target.open("wb") as stream:
             for group in groups_of(dataset, self.axes):
@@ -121,7 +122,7 @@ class Project(Process):
                     stream.write(_maximum(dataset, group.image, inside).tobytes())
 
     def join(
-        self, inputs: Sequence[Path], parts: Sequence[tuple[Block, Path]], result: Path
+        self, inputs: Sequence[Path], parts: Sequence[tuple[FrameRange, Path]], result: Path
     ) -> str:
         """Write the maxima of what the blocks have."""
         with opened(inputs[0]) as dataset:
@@ -193,7 +194,9 @@ def _maximum(dataset: Dataset, image: ImageLayout, places: np.ndarray) -> np.nda
     return largest
 
 
-def _joined(groups: Iterator[Group], parts: Sequence[tuple[Block, Path]]) -> Iterator[np.ndarray]:
+def _joined(
+    groups: Iterator[Group], parts: Sequence[tuple[FrameRange, Path]]
+) -> Iterator[np.ndarray]:
     """Yield the maximum of each group from its pieces, which lie in the order of the groups."""
     read: Counter[Path] = Counter()
     for group in groups:
@@ -208,3 +211,43 @@ def _joined(groups: Iterator[Group], parts: Sequence[tuple[Block, Path]]) -> Ite
         for piece in pieces[1:]:
             np.maximum(largest, piece, out=largest)
         yield largest
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Frames of an image that differ only along the axes of a projection.
+
+    Attributes
+    ----------
+    image : ImageLayout
+        Their image.
+    places : np.ndarray
+        Where they are, ``(frames, axes)``, in the order of the axes.
+    begin : int
+        How many frames the groups before it have.
+    """
+
+    image: ImageLayout
+    places: np.ndarray
+    begin: int
+
+    def within(self, block: FrameRange) -> np.ndarray:
+        """Return those of its places that are in a block of its image."""
+        return self.places[max(0, block.begin - self.begin) : max(0, block.end - self.begin)]
+
+
+def groups_of(dataset: Dataset, axes: str) -> Iterator[Group]:
+    """Return the groups of all frames on disk, image after image."""
+    source = dataset.source
+    for image in source.contents.layout.images:
+        slots = source.slots(image.key)
+        kept = [n for n, axis in enumerate(image.sizes) if axis not in axes]
+        places = frames_at(slots)
+        numbers = np.zeros(len(places), np.int64)
+        for n in kept:
+            numbers = numbers * slots.shape[n] + places[:, n]
+        order = np.argsort(numbers, kind="stable")
+        places, numbers = places[order], numbers[order]
+        begins = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
+        for begin, end in pairwise([*begins, len(places)]):
+            yield Group(image, places[begin:end], begin)

@@ -1,13 +1,10 @@
-"""The benchmark: this package, its peers, and a bare loop, side by side on the user's own disk."""
+"""The benchmark: this package and a bare loop, side by side on the user's own disk."""
 
 from __future__ import annotations
 
-from mda_writers.bench.options import BenchOptions
-from mda_writers.bench.plot import save_plot
-from mda_writers.bench.result import BenchResult, Measurement
+from mda_writers.bench.results import BenchResult, Measurement, main_table, save_plot
 from mda_writers.bench.runner import run_bench
-from mda_writers.bench.scenarios import SCENARIOS, Case, Scenario
-from mda_writers.bench.table import main_table
+from mda_writers.bench.scenarios import SCENARIOS, BenchOptions, Case, Scenario
 
 __all__ = [
     "SCENARIOS",

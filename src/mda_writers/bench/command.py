@@ -9,11 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mda_writers.bench.options import BenchOptions
-from mda_writers.bench.plot import save_plot
+from mda_writers.bench.results import main_table, save_plot
 from mda_writers.bench.runner import run_bench
-from mda_writers.bench.scenarios import SCENARIOS
-from mda_writers.bench.table import main_table
+from mda_writers.bench.scenarios import SCENARIOS, BenchOptions
 
 TABLE_COLUMNS = 200
 """Wide enough for every column where the output is a file and has no width of its own."""
@@ -45,7 +43,7 @@ def bench(
         ),
     ] = False,
 ) -> None:
-    """Measure this package, its peers and a bare loop on this disk, in alternating runs."""
+    """Measure this package and a bare loop on this disk, in alternating runs."""
     try:
         options = BenchOptions(
             scenarios=tuple(scenario or ("large",)),

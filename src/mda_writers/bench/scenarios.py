@@ -1,29 +1,14 @@
-"""The named situations to be measured, each one question about speed."""
+"""What can be measured: named situations, and the options of a benchmark."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
-from mda_writers.bench.options import BenchOptions
-
 GIB = 2**30
 OURS = ("bigtiff", "omezarr")
-PEERS = (
-    "pymmcore-tiff",
-    "pymmcore-tensorstore",
-    "ome-writers-tifffile",
-    "ome-writers-zarr",
-    "ome-writers-tensorstore",
-    "ome-writers-acquire",
-    "acquire",
-    "acquire-sharded",
-    "ndtiff",
-    "tifffile",
-    "tensorstore",
-    "zarr-python",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +32,7 @@ class Scenario:
 
     question: str
     cases: tuple[Case, ...]
-    contestants: tuple[str, ...] = ("bare", *OURS, *PEERS)
+    contestants: tuple[str, ...] = ("bare", *OURS)
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -66,7 +51,7 @@ SCENARIOS: dict[str, Scenario] = {
     "memory": Scenario(
         "Do memory and time per frame grow with the length of the run?",
         (Case((128, 128), 1_000), Case((128, 128), 200_000)),
-        ("bare", *OURS, "ndtiff", "tifffile", "acquire-sharded"),
+        ("bare", *OURS),
     ),
     "compressed": Scenario(
         "How fast are compressed chunks?",
@@ -75,13 +60,6 @@ SCENARIOS: dict[str, Scenario] = {
             "bare",
             "omezarr-lz4",
             "omezarr-zstd",
-            "pymmcore-tensorstore",
-            "ome-writers-zarr-lz4",
-            "ome-writers-zarr-zstd",
-            "ome-writers-tensorstore-lz4",
-            "ome-writers-tensorstore-zstd",
-            "ome-writers-acquire-lz4",
-            "ome-writers-acquire-zstd",
         ),
     ),
     "pyramid": Scenario(
@@ -99,9 +77,6 @@ SCENARIOS: dict[str, Scenario] = {
             "output-bigtiff",
             "record-omezarr",
             "output-omezarr",
-            "output-pymmcore-tiff",
-            "output-path-tiff",
-            "output-path-zarr",
         ),
     ),
     "video": Scenario(
@@ -132,3 +107,45 @@ def _adapted(case: Case, options: BenchOptions) -> Case:
         return replace(case, shape=shape)
     frame_bytes = replace(case, shape=shape).frame_bytes
     return replace(case, shape=shape, n_frames=max(1, options.n_bytes // frame_bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to measure, how often, and on which disk.
+
+    Parameters
+    ----------
+    scenarios
+        Names out of `SCENARIOS`.
+    out
+        A folder on the disk to be measured. It is made when missing; what the benchmark writes
+        into it is deleted after each run.
+    runs
+        How many times each contestant writes; the table shows medians.
+    only
+        Names of contestants; empty means those of the scenario.
+    shape
+        Frame height and width instead of the scenario's.
+    n_bytes
+        Bytes of pixels a run instead of the scenario's.
+    budget_s
+        The camera stops after this many seconds, so that a slow peer is rated on what it took
+        until then. Finishing is not part of it.
+    warm_memory
+        Let each contestant find memory that the machine really has, see `warm`.
+    idle_s
+        Seconds of rest before each turn.
+    timeout_s
+        A child process that takes longer altogether is killed and reported as failed.
+    """
+
+    scenarios: tuple[str, ...] = ("large",)
+    out: Path = field(default_factory=lambda: Path("bench_out"))
+    runs: int = 3
+    only: tuple[str, ...] = ()
+    shape: tuple[int, int] | None = None
+    n_bytes: int | None = None
+    budget_s: float = 30.0
+    warm_memory: bool = True
+    idle_s: float = 0.0
+    timeout_s: float = 300.0

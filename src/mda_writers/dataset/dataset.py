@@ -1,33 +1,217 @@
-"""`Dataset`: a recording to look at, finished or not, by coordinates or as an array."""
+"""A recording, read back by coordinates; also while it is being recorded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import time
+from collections import deque
+from collections.abc import Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
+from mda_writers.dataset.arrays import (
+    TILE_AXES,
+    FrameGrid,
+    LevelSource,
+    Mosaic,
+    as_dask,
+    level_images,
+    planes_covered,
+)
 from mda_writers.dataset.coordinates import (
     ALIASES,
     CoordinateError,
     Coordinates,
     MissingFrameError,
     Value,
+    cameras_of,
+    choose,
 )
-from mda_writers.dataset.described import FRAME_AXES, Described
-from mda_writers.dataset.following import await_news, follow
-from mda_writers.dataset.frame_grid import FrameGrid
-from mda_writers.dataset.lazy import as_dask
-from mda_writers.dataset.levels import read_level
-from mda_writers.dataset.selection import choose
-from mda_writers.dataset.stitching import TILE_AXES, Mosaic
+from mda_writers.dataset.source import MISSING, level_shapes, read_level
+from mda_writers.model.layout import CameraChannels
+from mda_writers.model.locate import of_camera, side_by_side
+from mda_writers.model.plan import planned_images
+from mda_writers.model.report import MISSING_LISTED
+from mda_writers.model.scope import Scope
+from mda_writers.model.slots import FewSlots, dense
+from mda_writers.storage.disk_space import human_bytes
 
 if TYPE_CHECKING:
-    from collections import deque
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from mda_writers.dataset.sources import Frame, FrameSource, PixelSource
+    from mda_writers.dataset.source import Contents, Frame, FrameSource, PixelSource
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.plan import PlannedImage
+    from mda_writers.model.slots import Slots
+
+
+FRAME_AXES = ("y", "x", "s")
+
+POLL_S = 0.01
+"""Between two looks at the journal: a look costs 0.1 ms, and frames come seldom in less."""
+
+LISTED = 10
+
+
+class Described:
+    """Tells what was on disk at the last look, without a pixel.
+
+    Parameters
+    ----------
+    source : FrameSource
+        Knows the recording.
+    path : Path or str
+        Where it is.
+    """
+
+    def __init__(self, source: FrameSource, path: Path | str) -> None:
+        self.path = path
+        self._source = source
+        self._coordinates = Coordinates(())
+        self._update()
+
+    @property
+    def axes(self) -> dict[str, Sequence[Value]]:
+        """Axis → its values, slowest first; names for channels and positions that have them."""
+        return dict(self._coordinates.axes)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Axis → its length, with y and x (and s for colour)."""
+        leading = {axis: len(values) for axis, values in self._coordinates.axes.items()}
+        frame = self._source.level_shapes(self._image)[0]
+        return {**leading, **dict(zip(FRAME_AXES, frame, strict=False))}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of all axes, as `as_array` has them."""
+        return tuple(self.sizes.values())
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Pixel type."""
+        return np.dtype(self._image.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels of the whole box at full resolution, missing frames included."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of the channels."""
+        return list(self._coordinates.channels)
+
+    @property
+    def positions(self) -> list[str]:
+        """Names of the positions."""
+        return list(self._coordinates.positions)
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Size of a pixel in µm; None where it is unknown."""
+        return self._contents.layout.pixel_size_um
+
+    @property
+    def voxel_size_um(self) -> tuple[float | None, float | None, float | None]:
+        """Distance of planes and size of a pixel in µm: ``(z, y, x)``.
+
+        The distance is None where positions differ in it; `to_xarray` has each one's own.
+        """
+        layout = self._contents.layout
+        z_um = layout.z_step_um
+        return None if z_um is None else abs(z_um), layout.pixel_size_um, layout.pixel_size_um
+
+    @property
+    def time_interval_s(self) -> float | None:
+        """Planned time between time points in s; None where there is no one such time."""
+        return self._contents.layout.time_interval_s
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions; those that no file has are computed when they are read."""
+        return len(level_shapes(self._source, self._image))
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of every level, the full resolution first."""
+        frames = level_shapes(self._source, self._image)
+        axes = [self._at(level)[1].axes.values() for level in range(len(frames))]
+        return [(*map(len, leading), *frame) for leading, frame in zip(axes, frames, strict=True)]
+
+    @property
+    def summary_metadata(self) -> dict[str, Any]:
+        """The ``SummaryMetaV1``; of files from elsewhere, what they say about themselves."""
+        return self._contents.summary_metadata
+
+    @property
+    def sequence(self) -> dict[str, Any] | None:
+        """The ``MDASequence`` as plain data; None where there was none."""
+        return self._contents.sequence
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """The report of a recording that has ended; None before, and for files from elsewhere."""
+        return self._contents.report
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned frame is on disk, in a file that is there and its own."""
+        return self._contents.complete and not any(map(self._source.lost, self._images))
+
+    @property
+    def missing(self) -> list[dict[str, Any]]:
+        """The coordinates of planned frames that are not on disk (at most 10 000)."""
+        return missing_frames(self._source, self._contents, self._coordinates)
+
+    @property
+    def image_coordinates(self) -> Sequence[dict[str, Value]]:
+        """The coordinates of every frame that is on disk."""
+        return ImageCoordinates(self._source, self._coordinates)
+
+    @property
+    def source(self) -> FrameSource:
+        """Who reads the files: images, places and slots, for those who go through all frames."""
+        return self._source
+
+    # ------------------------------------------------------------ helpers
+
+    def _update(self) -> None:
+        """Take in what the source knows by now; new frames alone change no coordinates."""
+        self._contents: Contents = self._source.contents
+        if self._contents.layout.images != self._coordinates.images:
+            self._coordinates = Coordinates(self._contents.layout.images)
+        self._by_level: dict[int, tuple[PixelSource, Coordinates]] = {
+            0: (self._source, self._coordinates)
+        }
+
+    @property
+    def _images(self) -> tuple[ImageLayout, ...]:
+        return self._contents.layout.images
+
+    @property
+    def _image(self) -> ImageLayout:
+        if not self._images:
+            raise CoordinateError(f"{self.path}: there are no frames yet.")
+        return self._images[0]
+
+    def _at(self, level: int) -> tuple[PixelSource, Coordinates]:
+        """Return where the planes of a level come from, and their coordinates."""
+        if level not in self._by_level:
+            images = level_images(self._source, self._images, level)
+            source = LevelSource(self._source, self._images, level)
+            same = images == self._images
+            self._by_level[level] = (
+                (self._source, self._coordinates) if same else (source, Coordinates(images))
+            )
+        return self._by_level[level]
+
+    def _level(self, level: int) -> int:
+        if level != 0 and not 0 <= level < self.levels:
+            raise CoordinateError(f"There is no level {level}; there are 0 to {self.levels - 1}.")
+        return level
 
 
 class Dataset(Described):
@@ -49,8 +233,6 @@ class Dataset(Described):
 
     def summary(self) -> dict[str, str]:
         """Return the recording in a few words for people: what it holds, and what is missing."""
-        from mda_writers.dataset.summary import summarized
-
         return summarized(self)
 
     # ------------------------------------------------------------ one frame
@@ -159,8 +341,6 @@ class Dataset(Described):
 
         Takes what `as_array` takes; needs the package xarray.
         """
-        from mda_writers.dataset.labelled import to_xarray
-
         array, kept = self._lazy(None, False, level, fill_value, coords)
         labels = {
             a: vs if isinstance(vs, range) else [self._coordinates.value(a, v) for v in vs]
@@ -179,8 +359,6 @@ class Dataset(Described):
 
         A pandas ``DataFrame`` if pandas is installed, else a list of dicts.
         """
-        from mda_writers.dataset.table import frames_table
-
         return frames_table(self._source, self._coordinates)
 
     # ------------------------------------------------------------ while it is recorded
@@ -271,3 +449,279 @@ class Dataset(Described):
             return as_dask(mosaic, mosaic.ndim - len(rest)), rest
         grid = FrameGrid(*about)
         return as_dask(grid, len(grid.frame_shape)), kept
+
+
+def await_news(dataset: Dataset, timeout_s: float | None) -> bool:
+    """Return True when `dataset` has a new frame; False if time is up or none will come."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        # asked before looking: a writer may write its last frame and end in between
+        live = dataset.is_live()
+        if dataset.refresh():
+            return True
+        if not live or (deadline is not None and time.monotonic() >= deadline):
+            return False
+        time.sleep(POLL_S)
+
+
+def follow(dataset: Dataset) -> Iterator[dict[str, Value]]:
+    """Yield the coordinates of all frames: those that are there, then each as it comes."""
+    news: deque[dict[str, Value]] = deque()
+    dataset.followers.append(news)
+    try:
+        yield from dataset.image_coordinates
+        while news or await_news(dataset, None):
+            while news:
+                yield news.popleft()
+    finally:
+        # by identity: two followers may have the same news
+        dataset.followers[:] = [each for each in dataset.followers if each is not news]
+
+
+def to_xarray(
+    dataset: Dataset,
+    array: Any,
+    axes: Mapping[str, Sequence[Any]],
+    level: int,
+    images: Sequence[ImageLayout],
+) -> Any:
+    """Return a lazy array as an ``xarray.DataArray``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where it comes from.
+    array : dask array
+        Its pixels.
+    axes : mapping
+        The axes before y and x, with their values.
+    level : int
+        The resolution of `array`.
+    images : sequence of ImageLayout
+        The images that it is of: where they agree on a step, coordinates are in µm and s.
+    """
+    import xarray
+
+    dims = [*axes, *("y", "x", "s")[: array.ndim - len(axes)]]
+    steps = _steps(dataset, level, images)
+    labels: dict[str, Any] = {}
+    for axis, size in zip(dims, array.shape, strict=True):
+        if isinstance(axes.get(axis), range):
+            continue  # labels for each of so many would fill the memory
+        step, unit = steps.get(axis, (None, ""))
+        values = axes.get(axis, range(size))
+        if step is not None and all(isinstance(v, int) for v in values):
+            labels[axis] = (axis, [v * step for v in values], {"units": unit})
+        elif axis != "s":
+            labels[axis] = list(values)
+    attributes = {"path": str(dataset.path), "pixel_size_um": dataset.pixel_size_um}
+    return xarray.DataArray(array, coords=labels, dims=dims, attrs=attributes)
+
+
+def _steps(
+    dataset: Dataset, level: int, images: Sequence[ImageLayout]
+) -> dict[str, tuple[float | None, str]]:
+    _, y, x = dataset.voxel_size_um
+    layout = dataset.source.contents.layout
+    z = _common(layout.z_step_of(image) for image in images if "z" in image.sizes)
+    t = _common(layout.time_interval_of(image) for image in images if "t" in image.sizes)
+    factor = 2**level
+    sizes = (dict(zip(dataset.sizes, dataset.shapes[n], strict=True)) for n in (0, level))
+    planes = [each.get("z", 1) for each in sizes]
+    return {
+        "t": (t, "s"),
+        "z": (z * planes_covered(*planes) if z else None, "µm"),
+        "y": (y * factor if y else None, "µm"),
+        "x": (x * factor if x else None, "µm"),
+    }
+
+
+def _common(steps: Iterable[float | None]) -> float | None:
+    found = set(steps)
+    return found.pop() if len(found) == 1 else None
+
+
+def summarized(dataset: Dataset) -> dict[str, str]:
+    """Return what there is to say, by its name; what is unknown is left out."""
+    frames = len(dataset.image_coordinates)
+    about = {"path": str(dataset.path), "frames": str(frames)}
+    if frames:
+        about["sizes"] = ", ".join(f"{axis} {n}" for axis, n in dataset.sizes.items())
+        about["pixels"] = f"{dataset.dtype}, {human_bytes(dataset.nbytes)}"
+    about["channels"] = _listed(dataset.channels)
+    about["positions"] = _listed(dataset.positions)
+    about["pixel size"] = f"{dataset.pixel_size_um} µm" if dataset.pixel_size_um else ""
+    about["state"] = _state(dataset)
+    return {name: text for name, text in about.items() if text}
+
+
+def _state(dataset: Dataset) -> str:
+    if dataset.complete:
+        return "complete"
+    if dataset.is_live():
+        return "being recorded"
+    missing = len(dataset.missing)
+    error = (dataset.report or {}).get("error", "")
+    if dataset.report is None:
+        return f"interrupted, {missing} frames missing: `mda-writers recover` completes its files"
+    return f"ended with {missing} frames missing" + f" ({error})" * bool(error)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + f" and {len(names) - LISTED} more" * (len(names) > LISTED)
+
+
+def missing_frames(
+    source: FrameSource, contents: Contents, coordinates: Coordinates
+) -> list[dict[str, Any]]:
+    """Return the coordinates of planned frames that are not on disk, at most `MISSING_LISTED`.
+
+    A recording that has ended has told them in its report; before that they are counted here.
+    Those whose file was lost afterwards follow.
+    """
+    lost = (
+        coordinates.of(image, place)
+        for image in contents.layout.images
+        for place in sorted(source.lost(image))
+    )
+    if contents.report is not None:
+        told = [*contents.report.get("skipped", ()), *contents.report.get("missing", ())]
+        known = [each for index in told for each in _of_event(index, coordinates)]
+        return [*known, *islice(lost, max(0, MISSING_LISTED - len(known)))]
+    holes = _planned_places(contents)
+    found = (
+        coordinates.of(image, place)
+        for image in contents.layout.images
+        if not image.growing
+        for place in _unwritten(dense(source.slots(image.key)), holes.get(image.key))
+    )
+    return list(islice(chain(found, lost, contents.lost), MISSING_LISTED))
+
+
+def _of_event(index: dict[str, int], coordinates: Coordinates) -> list[dict[str, Any]]:
+    """Return the coordinates of an event's frames, one a camera.
+
+    They are its index as it is where no frame of its image was ever written.
+    """
+    cameras = 1 if "cam" in index else max(map(cameras_of, coordinates.images), default=1)
+    events = [index] if cameras == 1 else [{**index, "cam": n} for n in range(cameras)]
+    found: list[dict[str, Any]] = []
+    unknown = False
+    for event in events:
+        try:
+            chosen = coordinates.find(event)
+        except CoordinateError:
+            # a camera that does not take the channel lacks nothing: the first one takes all
+            unknown = unknown or event.get("cam", 0) == 0 or event == index
+            if unknown:
+                found.append(dict(event))
+        else:
+            found.append(coordinates.of(chosen.image, chosen.place))
+    return found
+
+
+def _unwritten(slots: np.ndarray, planned: np.ndarray | None) -> Iterator[tuple[int, ...]]:
+    absent = slots == MISSING if planned is None else (slots == MISSING) & planned
+    return (tuple(map(int, place)) for place in np.argwhere(absent))
+
+
+def _planned_places(contents: Contents) -> dict[str, np.ndarray]:
+    """Return which places were planned, for the images whose plan leaves some of the box out."""
+    holed = [i for i in contents.layout.images if i.frames_planned not in (None, i.planes)]
+    if not holed or not contents.sequence:
+        return {}
+    from useq import MDASequence
+
+    scope = Scope.from_summary(contents.summary_metadata)
+    plans = {
+        plan.image_index: plan
+        for plan in planned_images(MDASequence.model_validate(contents.sequence), scope)
+    }
+    found = {}
+    for image in holed:
+        index = tuple(sorted((a, i) for a, i in image.index.items() if a != "cam"))
+        plan = next((p for k, p in plans.items() if tuple(sorted(k)) == index), None)
+        if plan is not None and plan.indices is not None:
+            found[image.key] = _as_mask(image, plan)
+    return found
+
+
+def _as_mask(image: ImageLayout, plan: PlannedImage) -> np.ndarray:
+    """Return the planned places; each one of a channel counts for all cameras side by side."""
+    own = image.index.get("cam")
+    if own is not None:
+        plan = of_camera(plan, own)
+    labels = [""] * (image.sizes.get("c", 1) // plan.sizes.get("c", 1))
+    _, places = side_by_side(plan, CameraChannels(labels, plan.cameras))
+    mask = np.zeros(tuple(image.sizes.values()), bool)
+    mask[tuple(np.array(list(places)).T) if places else ...] = True
+    return mask
+
+
+class ImageCoordinates(Sequence[dict[str, "Value"]]):
+    """The coordinates of the frames that were on disk when it was made.
+
+    Image after image, each in the order of its axes.
+    """
+
+    def __init__(self, source: FrameSource, coordinates: Coordinates) -> None:
+        self._coordinates = coordinates
+        slots = [source.slots(image.key) for image in coordinates.images]
+        self._flat = [_filled(each) for each in slots]
+        self._shapes = [each.shape for each in slots]
+        self._ends = np.cumsum([len(flat) for flat in self._flat])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Value]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Value]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        image = int(np.searchsorted(self._ends, number, side="right"))
+        flat = self._flat[image][number - self._ends[image]]
+        place = tuple(int(i) for i in np.unravel_index(flat, self._shapes[image]))
+        return self._coordinates.of(self._coordinates.images[image], place)
+
+    def __repr__(self) -> str:
+        return f"<coordinates of {len(self)} frames>"
+
+
+def _filled(slots: Slots) -> np.ndarray:
+    return slots.places if isinstance(slots, FewSlots) else np.flatnonzero(slots >= 0)
+
+
+def frames_table(source: FrameSource, coordinates: Coordinates) -> Any:
+    """Return a pandas ``DataFrame`` if pandas is installed, else a list of dicts."""
+    rows = list(_rows(source, coordinates))
+    try:
+        import pandas  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        return rows
+    return pandas.DataFrame(rows)
+
+
+def _rows(source: FrameSource, coordinates: Coordinates) -> Iterator[dict[str, Any]]:
+    """Yield coordinates and metadata; what a frame's metadata groups becomes ``group.name``."""
+    for key, frame in source.frames():
+        image = coordinates.image(key)
+        ours = frame.get("mda_writers", {})
+        place = tuple(ours.get("place", ()))
+        plain = {name: value for name, value in frame.items() if name != "mda_writers"}
+        where = coordinates.of(image, place)
+        # a user's metadata may have names of axes, too; the coordinates come first, and count
+        yield {**where, **_flat(plain), **_flat(ours, "mda_writers."), **where}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any
 from mda_writers.dataset.dataset import Dataset
 from mda_writers.dataset.recording_source import RecordingSource
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.recording.stored import StoredRecording, recording_of, recordings_in
-from mda_writers.sinks.journal import JOURNAL_SUFFIX
-from mda_writers.sinks.sidecar import RECORDING_SUFFIX, SIDECAR_SUFFIX
+from mda_writers.recording.files import (
+    RECORDING_SUFFIX,
+    SIDECAR_SUFFIX,
+    StoredRecording,
+    recording_of,
+    recordings_in,
+)
+from mda_writers.recording.journal import JOURNAL_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mda_writers.dataset.sources import FrameSource
+    from mda_writers.dataset.source import FrameSource
 
 _OURS = (RECORDING_SUFFIX, SIDECAR_SUFFIX, JOURNAL_SUFFIX)
 _TIFF = (".tif", ".tiff", ".btf")
@@ -86,7 +91,7 @@ def _foreign(path: Path) -> FrameSource:
 
         return ForeignTiff(path)
     if path.suffix.lower() in _VIDEO:
-        from mda_writers.dataset.video_planes import ForeignVideo
+        from mda_writers.dataset.foreign_video import ForeignVideo
 
         return ForeignVideo(path)
     raise CorruptRecordingError(
@@ -114,7 +119,7 @@ def find_recording(path: Path) -> Path | None:
 
 def _folder(path: Path) -> FrameSource:
     if any((path / name / "NDTiff.index").exists() for name in (".", "Full resolution")):
-        from mda_writers.dataset.ndtiff_source import NDTiffSource
+        from mda_writers.dataset.ndtiff import NDTiffSource
 
         return NDTiffSource(path)
     if any((path / name).exists() for name in ("zarr.json", ".zattrs", ".zgroup")):

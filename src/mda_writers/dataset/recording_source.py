@@ -1,29 +1,31 @@
-"""A recording of ours: the book says which frames there are, the files hold their pixels."""
+"""The recordings of this package as sources of a dataset."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mda_writers.dataset.finished_book import FinishedBook
-from mda_writers.dataset.journal_book import JournalBook
-from mda_writers.dataset.levels import level_depths
-from mda_writers.dataset.tiff_header import check_uuid
+from mda_writers.dataset.live import JournalBook
+from mda_writers.dataset.source import Contents, level_depths
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.formats.ome_xml import file_uuid
-from mda_writers.recording.formats_table import format_of
-from mda_writers.recording.runs import FewSlots, frames_at
-from mda_writers.sinks.sidecar import recording_path
+from mda_writers.formats.base import format_of
+from mda_writers.formats.tiff.ome_xml import file_uuid
+from mda_writers.formats.tiff.reader import check_uuid
+from mda_writers.model.names import OwnNames
+from mda_writers.model.slots import FewSlots, Slots, frames_at, slots_of
+from mda_writers.recording.files import read_recording, recording_path, sidecar_path
+from mda_writers.recording.sidecar import SidecarIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Set
     from pathlib import Path
 
-    from mda_writers.dataset.sources import Contents, Frame, Planes
-    from mda_writers.formats.format import Format
+    from mda_writers.dataset.source import Frame, Planes
+    from mda_writers.formats.base import Format
     from mda_writers.model.layout import ImageLayout
-    from mda_writers.recording.runs import Slots
+
 
 _FILES_FIXED = {"bigtiff", "ome-zarr"}
 _FILES_KNOWN = {*_FILES_FIXED, "tiff-series", "video"}
@@ -145,25 +147,25 @@ class RecordingSource:
         """Return what reads the pixels of a format; each with a library that it alone needs."""
         folder = self._path.parent
         if name == "bigtiff":
-            from mda_writers.dataset.tiff_planes import TiffPlanes
+            from mda_writers.formats.tiff.reader import TiffPlanes
 
             ome = ".ome.tif" in self._book.header["path"].lower()
             set_id = str(self._book.header.get("set_id", ""))
             return TiffPlanes(folder, linked=ome, set_id=set_id)
         if name == "tiff-series":
-            from mda_writers.dataset.series_planes import SeriesPlanes
+            from mda_writers.formats.tiff.reader import SeriesPlanes
 
             return SeriesPlanes(folder, self._book.header)
         if name == "ome-zarr":
-            from mda_writers.dataset.zarr_planes import ZarrPlanes
+            from mda_writers.formats.zarr.reader import ZarrPlanes
 
             return ZarrPlanes(folder)
         if name == "ome-zarr-objects":
-            from mda_writers.dataset.object_planes import ObjectPlanes
+            from mda_writers.formats.zarr.objects import ObjectPlanes
 
             return ObjectPlanes(self._book.header["url"], self._storage_options)
         if name == "video":
-            from mda_writers.dataset.video_planes import VideoPlanes
+            from mda_writers.formats.video.reader import VideoPlanes
 
             return VideoPlanes(folder, self._file_of)
         return FormatPlanes(folder, format_of(self._book.header), self.metadata)
@@ -178,7 +180,7 @@ class RecordingSource:
             return frozenset()
         places = [tuple(place) for place in frames_at(self._book.slots(image.key)).tolist()]
         if self._book.format == "tiff-series":
-            from mda_writers.dataset.series_planes import SeriesPlanes
+            from mda_writers.formats.tiff.reader import SeriesPlanes
 
             assert isinstance(self._planes, SeriesPlanes)
             return frozenset(self._planes.lost(image, places))
@@ -295,3 +297,75 @@ def open_book(path: Path) -> FinishedBook | JournalBook:
         return JournalBook(path)
     except FileNotFoundError:
         return FinishedBook(path)  # it ended between the two looks
+
+
+class FinishedBook:
+    """What frames there are, and where; opened in no time however many there are.
+
+    Parameters
+    ----------
+    path : Path
+        The recording's main path.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If its ``_recording.json`` is cut or altered.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = recording_path(path)
+        content, layout, report = read_recording(path)
+        self.names = OwnNames.of(content, path)
+        layout = replace(layout, images=tuple(map(self.names.image_now, layout.images)))
+        self._runs: dict[str, Any] = content["runs"]
+        self._slots: dict[str, Slots] = {}
+        self._sidecar = SidecarIndex(sidecar_path(path))
+        self.header = content
+        self.format = str(content["format"])
+        self.contents = Contents(
+            layout=layout,
+            summary_metadata=content.get("summary_metadata") or {},
+            sequence=content.get("sequence"),
+            report=content["report"],
+            complete=report.complete,
+        )
+
+    def slots(self, key: str) -> Slots:
+        """Return the slot of every place of an image."""
+        if key not in self._slots:
+            sizes = self.contents.layout.image(key).sizes
+            try:
+                self._slots[key] = slots_of(sizes, self._runs[key])
+            except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+                raise _corrupt(self._path, f"image {key!r}: {error}") from error
+        return self._slots[key]
+
+    def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
+        """Return what the sidecar says about a frame."""
+        slots = self.slots(image.key)
+        flat = int(np.ravel_multi_index(place, slots.shape)) if place else 0
+        if isinstance(slots, FewSlots):
+            before = int(np.searchsorted(slots.places, flat))
+        else:
+            before = int((slots.ravel()[:flat] >= 0).sum())
+        return self._sidecar.find(image.key, place, before)
+
+    def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return every frame of the sidecar."""
+        return self._sidecar.frames()
+
+    def refresh(self) -> list[Frame]:
+        """Nothing comes any more."""
+        return []
+
+    def is_live(self) -> bool:
+        """Tell that it has ended."""
+        return False
+
+
+def _corrupt(path: Path, what: str) -> CorruptRecordingError:
+    return CorruptRecordingError(
+        f"{path}: cut or altered ({what}). Copy it again if this is a copy. The pixels can be "
+        "read without it: move it away, and open the image files one by one."
+    )

@@ -1,18 +1,40 @@
-"""What a recording looks like on disk: its images, their axes, and what a pixel means."""
+"""Which images a recording has: their axes, channels and planes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import accumulate
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+
 
 AXES = ("t", "c", "z")
 """The axes within one image (OME's T, C, Z); every other axis makes images of its own."""
+
+PLANES_DESCRIBED = 10_000
+"""Planes of one image up to which each has its times and positions in the file itself. In
+OME-XML a plane takes about 200 bytes, which every reader parses when it opens the file: 100 000
+would be 20 MB and seconds. Beyond, they are in the sidecar only, which has them in any case."""
+
+_COLORS = (
+    ("0000FF", ("dapi", "hoechst", "bfp", "405", "blue")),
+    ("00FFFF", ("cfp", "cyan", "445")),
+    ("00FF00", ("fitc", "gfp", "488", "alexa488", "green")),
+    ("FFFF00", ("yfp", "514", "yellow")),
+    ("FF8000", ("cy3", "tritc", "rhodamine", "561", "orange")),
+    ("FF0000", ("rfp", "mcherry", "texas", "594", "red")),
+    ("FF00FF", ("cy5", "647", "640", "farred", "magenta")),
+    ("FFFFFF", ("brightfield", "bright", "bf", "phase", "dic", "trans", "white")),
+)
+"""Colours by what a channel's name contains."""
+
+_OTHER_COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +201,158 @@ def _with_most(images: list[ImageLayout], axis: str) -> list[ImageLayout]:
     """Return the images that have several planes along an axis, or those that have it at all."""
     several = [image for image in images if image.sizes.get(axis, 1) > 1]
     return several or [image for image in images if axis in image.sizes]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneInfo:
+    """What is known about one plane; None where it is not.
+
+    `place` is its index in the order of the image's sizes, `ifd` its number in its file, `file`
+    that file's name, and `offset_bytes` where in it the pixels begin, where the format says so.
+    Times are in seconds, positions in µm.
+    """
+
+    place: tuple[int, ...]
+    ifd: int
+    delta_t_s: float | None = None
+    exposure_s: float | None = None
+    position_um: tuple[float | None, float | None, float | None] = (None, None, None)
+    file: str = ""
+    offset_bytes: int | None = None
+
+    @classmethod
+    def from_frame(cls, frame: Mapping[str, Any]) -> PlaneInfo:
+        """Return the plane of a frame's entry in the journal.
+
+        The camera's exposure and the stage's position are those of ``FrameMetaV1``; the planned
+        position stands in where the stage was not asked, as in hardware-triggered sequences.
+        """
+        ours = frame["mda_writers"]
+        event, actual = _mapping(frame, "mda_event"), _mapping(frame, "position")
+        return cls(
+            place=tuple(ours["place"]),
+            ifd=slot_of(ours, ours["number"]),
+            delta_t_s=_divided(frame.get("runner_time_ms"), 1000),
+            exposure_s=_divided(frame.get("exposure_ms"), 1000),
+            position_um=tuple(  # type: ignore[arg-type]
+                _divided(actual.get(axis, event.get(f"{axis}_pos")), 1) for axis in "xyz"
+            ),
+            file=ours.get("file", ""),
+            offset_bytes=ours.get("offset_bytes"),
+        )
+
+
+def slot_of(ours: Mapping[str, Any], default: int) -> int:
+    """Return a frame's number in its file: of a TIFF's IFDs, or of a video's frames."""
+    return int(ours.get("ifd", ours.get("frame", default)))
+
+
+def _mapping(frame: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an entry of a frame's metadata, which in direct mode may be anything."""
+    entry = frame.get(name)
+    return entry if isinstance(entry, dict) else {}
+
+
+def _divided(value: Any, divisor: int) -> float | None:
+    return value / divisor if isinstance(value, int | float) else None
+
+
+class CameraChannels:
+    """Which channel of the events, and which camera, lies where along an image's axis c.
+
+    Cameras lie side by side: ``FITC:Camera-1``, ``FITC:Camera-2``, ….
+
+    Parameters
+    ----------
+    labels : sequence of str
+        The cameras that take every channel, where `own` does not say otherwise.
+    own : mapping of int to sequence of str
+        An event's ``index["c"]`` → the cameras that take this channel, where they differ from
+        channel to channel; empty, or complete.
+    """
+
+    def __init__(self, labels: Sequence[str], own: Mapping[int, Sequence[str]]) -> None:
+        self._labels = labels
+        self._own = {c: own[c] for c in sorted(own)}
+        ends = list(accumulate(len(cameras) for cameras in self._own.values()))
+        self._starts = dict(zip(self._own, [0, *ends], strict=False))
+        self._places = [(c, cam) for c, cameras in self._own.items() for cam in range(len(cameras))]
+        self.cameras = len(labels)
+        self.several = max(map(len, own.values()), default=len(labels)) > 1
+        self.plain = not self._own and len(labels) == 1
+        """Whether a place along c is simply the event's c."""
+
+    def takes(self, c: int, camera: int) -> bool:
+        """Whether camera number `camera` takes channel `c`; of unknown channels, nobody knows."""
+        return camera < len(self._own.get(c, self._labels))
+
+    def place(self, c: int, camera: int) -> int:
+        """Return the place of a channel and a camera; it may lie outside of what is known."""
+        if self._own:
+            return self._starts.get(c, len(self._places)) + camera
+        return c * len(self._labels) + camera
+
+    def label(self, c: int, camera: int) -> str:
+        """Return what a camera is called as long as its frames did not say it."""
+        return self._own.get(c, self._labels)[camera]
+
+    def at(self, place: int) -> tuple[int, int]:
+        """Return the channel and the camera of a place: the reverse of `place`."""
+        return self._places[place] if self._own else divmod(place, len(self._labels))
+
+    def named(
+        self,
+        configurations: Mapping[int, tuple[str, str]],
+        count: int,
+        learned: Mapping[tuple[int, int], str],
+    ) -> tuple[Channel, ...]:
+        """Return the first `count` channels by name.
+
+        Parameters
+        ----------
+        configurations : mapping of int to (str, str)
+            An event's ``index["c"]`` → the name and the group of what it is taken with, as far
+            as they are known.
+        count : int
+            The size of the image's axis c.
+        learned : mapping of (int, int) to str
+            Channel and camera → the camera's label, as its frames said.
+        """
+        return tuple(self._channel(*self.at(n), configurations, learned) for n in range(count))
+
+    def _channel(
+        self,
+        c: int,
+        number: int,
+        configurations: Mapping[int, tuple[str, str]],
+        learned: Mapping[tuple[int, int], str],
+    ) -> Channel:
+        config, group = configurations.get(c, ("", ""))
+        camera = learned.get((c, number), self.label(c, number))
+        if not self.takes(c, 1):
+            return Channel(config, group, camera)
+        return Channel(f"{config}:{camera}" if config else camera, group, camera, number)
+
+
+@lru_cache
+def by_event_channel(channels: tuple[Channel, ...]) -> list[range]:
+    """Return for each channel of the events the places along c that its cameras have."""
+    starts = [n for n, channel in enumerate(channels) if channel.cam == 0]
+    return [range(n, m) for n, m in zip(starts, [*starts[1:], len(channels)], strict=True)]
+
+
+def channel_color(name: str, number: int, count: int) -> str:
+    """Return the colour of a channel, ``RRGGBB``.
+
+    Parameters
+    ----------
+    name : str
+        The channel's name.
+    number, count : int
+        Which of how many channels it is, for those whose names say nothing; one alone is white.
+    """
+    plain = name.lower().replace(" ", "").replace("-", "")
+    for color, words in _COLORS:
+        if any(word in plain for word in words):
+            return color
+    return "FFFFFF" if count == 1 else _OTHER_COLORS[number % len(_OTHER_COLORS)]

@@ -1,19 +1,25 @@
-"""File names: legal on every system, unique, and never broken inside ``.ome.tiff``."""
+"""Names of files and positions: made safe for file systems, and unique."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.model.layout import ImageLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container
     from pathlib import Path
 
-    from mda_writers.model.layout import ImageLayout
+    from useq import MDASequence, WellPlatePlan
+
 
 MAX_NAME_LENGTH = 80
 """Characters kept of a position's name, and up to twice as many bytes."""
@@ -40,6 +46,13 @@ _NUMBERED = {f"{device}{n}" for device in ("com", "lpt") for n in "123456789¹²
 _RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$"} | _NUMBERED
 # the last two are what XML cannot hold, and OME-XML names the files
 _ILLEGAL = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ufffe\uffff]')
+
+FIELDS = ("c", "t", "p", "channel", "position")
+"""What a template may name: channel, time point and position by number, the first and the last
+also by name."""
+
+FileOf = Callable[[Mapping[str, int]], str]
+"""An image's index → its folder, relative to the recording's; asked once for every image."""
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -257,3 +270,138 @@ def _shorten(text: str, max_length: int, max_bytes: int) -> str:
     while len(text.encode()) > max_bytes:
         text = text[:-1]
     return text
+
+
+def check_template(template: str) -> None:
+    """Look at a template before anything is known of the frames.
+
+    Raises
+    ------
+    ValueError
+        If it cannot give file names.
+    """
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+        name = template.format(c=0, t=0, p=0, channel="DAPI", position="Pos0")
+    except (ValueError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"template {template!r}: {_how()} ({error})") from error
+    unknown = [field for field in fields if field not in FIELDS]
+    if unknown or safe_name(name) != name:
+        raise ValueError(f"template {template!r} gives the file name {name!r}: {_how()}")
+
+
+def file_name(template: str, image: ImageLayout, c: int, t: int) -> str:
+    """Return the name, without a suffix, of the file for one channel and time point."""
+    channel = image.channels[c].name if c < len(image.channels) else ""
+    return template.format(
+        c=c,
+        t=t,
+        p=image.index.get("p", 0),
+        channel=safe_name(channel) if channel else f"CH{c:02d}",
+        position=image.key,
+    )
+
+
+def check_unique(template: str, image: ImageLayout, first_t: int) -> None:
+    """See that no two files of an image would have one name.
+
+    Raises
+    ------
+    ValueError
+        Naming two that would.
+    """
+    places = product(range(image.sizes.get("c", 1)), range(image.sizes.get("t", 1)))
+    seen: dict[str, tuple[int, int]] = {}
+    for c, t in places:
+        name = fold(file_name(template, image, c, first_t + t))
+        if name in seen:
+            raise ValueError(
+                f"template {template!r} gives {name!r} for c={c}, t={t} and for c={seen[name][0]}, "
+                f"t={seen[name][1]}: {_how()}"
+            )
+        seen[name] = (c, t)
+
+
+def check_open(template: str) -> None:
+    """See that a template will do for frames of which nothing is known.
+
+    Raises
+    ------
+    ValueError
+        If it might give two files one name.
+    """
+    if "channel" in {field for _, field, _, _ in Formatter().parse(template)}:
+        raise ValueError(
+            f"template {template!r}: what the channels of a list of events are called is not known "
+            "beforehand; name them by number, {c:02d}."
+        )
+    check_unique(template, ImageLayout("", "", {}, {"c": 12, "t": 120}, (), ""), 0)
+
+
+def _how() -> str:
+    return f"it takes {', '.join(FIELDS)}, without folders, for example 'CH{{c:02d}}_{{t:06d}}'."
+
+
+def numbered(folder: str) -> FileOf:
+    """Return a rule that numbers the images: ``folder/0``, ``folder/1``, …."""
+    numbers = Counter[str]()
+    return lambda index: _next(folder, numbers)
+
+
+def by_well(folder: str, plate: Mapping[str, Any]) -> FileOf:
+    """Return a rule that puts the images of a well side by side: ``folder/A/1/0``, ….
+
+    Parameters
+    ----------
+    folder : str
+        The recording's folder.
+    plate : mapping
+        What `describe_plate` returned.
+    """
+    numbers = Counter[str]()
+
+    def file_of(index: Mapping[str, int]) -> str:
+        row, column = plate["wells"][index.get("p", 0) // plate["points_per_well"]]
+        well = f"{folder}/{plate['rows'][row]}/{plate['columns'][column]}"
+        return _next(well, numbers)
+
+    return file_of
+
+
+def describe_plate(sequence: MDASequence) -> dict[str, Any]:
+    """Return the plate of a sequence: names of rows and columns, the selected wells in order.
+
+    Empty for a sequence without a plate. ``wells`` holds ``(row, column)`` from 0, and position
+    p lies in well ``p // points_per_well``.
+    """
+    from useq import WellPlatePlan
+
+    plan = sequence.stage_positions
+    return _describe(plan) if isinstance(plan, WellPlatePlan) else {}
+
+
+def _describe(plan: WellPlatePlan) -> dict[str, Any]:
+    plate = plan.plate
+    return {
+        "name": plate.name or "plate",
+        "rows": [_row_name(n) for n in range(plate.rows)],
+        "columns": [str(n + 1) for n in range(plate.columns)],
+        "wells": [(int(row), int(column)) for row, column in plan.selected_well_indices],
+        "points_per_well": int(plan.num_points_per_well),
+    }
+
+
+def _row_name(number: int) -> str:
+    """Return A … Z, AA … as plates are labelled."""
+    name = ""
+    number += 1
+    while number:
+        number, letter = divmod(number - 1, 26)
+        name = chr(ord("A") + letter) + name
+    return name
+
+
+def _next(folder: str, numbers: Counter[str]) -> str:
+    number = numbers[folder]
+    numbers[folder] += 1
+    return f"{folder}/{number}"

@@ -19,8 +19,21 @@ if TYPE_CHECKING:
 
     from mda_writers.model.scope import Scope
 
+
 ImageIndex = tuple[tuple[str, int], ...]
 """The part of an event's index that chooses an image: every axis but t, c, z and cam."""
+
+RUN_MARK = "runner_t0"
+"""Where pymmcore-plus's runner notes in an event that it goes on to execute it. It takes the note
+away with the event's first frame; an event that was skipped never gets it."""
+
+NOT_RUN = 0.0
+
+
+def image_index(index: Mapping[str, int]) -> ImageIndex:
+    """Return the part of `index` that chooses an image."""
+    axes = _image_axes(tuple(index))
+    return tuple([(axis, index[axis]) for axis in axes]) if axes else ()
 
 
 @dataclass(slots=True)
@@ -42,12 +55,6 @@ class PlannedImage:
     cameras: dict[int, tuple[str, ...]] = field(default_factory=dict)
     z_step_um: float | None = None
     time_interval_s: float | None = None
-
-
-def image_index(index: Mapping[str, int]) -> ImageIndex:
-    """Return the part of `index` that chooses an image."""
-    axes = _image_axes(tuple(index))
-    return tuple([(axis, index[axis]) for axis in axes]) if axes else ()
 
 
 @cache
@@ -313,3 +320,12 @@ def image_name(index: Mapping[str, int], position_name: str | None) -> str:
     if position_name or "p" in index or not parts:
         parts.insert(0, position_name or f"p{index.get('p', 0)}")
     return "_".join(parts)
+
+
+def mark_begun(event: MDAEvent) -> None:
+    """Have `event` say afterwards whether it was skipped; at its begin, on the runner's thread.
+
+    A SkipEvent is announced to nobody. Without this mark an event that was skipped would look
+    like one whose frame came, and was lost on its way.
+    """
+    event.metadata[RUN_MARK] = NOT_RUN

@@ -1,4 +1,4 @@
-"""A recording gives way to a new one of its name: it is there until the new one is."""
+"""Names that are taken: the next free one, and recordings that give way to new ones."""
 
 from __future__ import annotations
 
@@ -7,31 +7,41 @@ import os
 import shutil
 import sys
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING
 
 import orjson
 
 from mda_writers.errors import CorruptRecordingError, WriteError
-from mda_writers.model.names import split_suffix
-from mda_writers.recording.stored import StoredRecording, lock_journal, owner_of
-from mda_writers.sinks.journal import Journal
-from mda_writers.sinks.sidecar import journal_path, recording_path, sidecar_path
-from mda_writers.storage.atomic import replace_bytes
-from mda_writers.storage.background import Background
-from mda_writers.storage.failure import explained
-from mda_writers.storage.lock import FileLock
+from mda_writers.model.names import split_suffix, with_stem_suffix
+from mda_writers.recording.files import (
+    StoredRecording,
+    journal_path,
+    lock_journal,
+    owner_of,
+    recording_path,
+    sidecar_path,
+)
+from mda_writers.recording.journal import Journal
+from mda_writers.storage.disk_space import explained
+from mda_writers.storage.files import FileLock, replace_bytes
+from mda_writers.storage.workers import Background
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from mda_writers.model.frame import PlacedFrame
-    from mda_writers.sinks.frame_table import FrameTable
+    from mda_writers.recording.journal_writer import FrameTable
+
 
 ASIDE = ".replaced"
 """Suffix of the hidden folder in which a recording waits while another one takes its name."""
 
 _logger = logging.getLogger("mda_writers")
+
+METADATA_SUFFIX = "_metadata.json"
+"""Of what is kept beside an array that was saved."""
 
 
 def find_existing(path: Path) -> list[Path]:
@@ -354,3 +364,41 @@ def remove_file(file: Path) -> None:
         shutil.rmtree(file)
     else:
         file.unlink(missing_ok=True)
+
+
+def check_is_recording(path: Path) -> None:
+    """Refuse to replace what is not a recording; nothing, or what is empty, may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a file or a folder of somebody else's at `path`.
+    """
+    beside = path.with_name(path.name + METADATA_SUFFIX)
+    if not path.exists() or find_existing(path) != [path] or beside.exists() or _is_empty(path):
+        return
+    raise FileExistsError(
+        f"{path}: exists, and is not a recording of this package, so that overwrite=True does not "
+        "replace it. Nothing was changed; move it, or choose another name."
+    )
+
+
+def free_path(path: Path) -> Path:
+    """Return `path` if it is free, else the first free of ``name_1.ome.tiff``, ``name_2…``."""
+    if not find_existing(path):
+        return path
+    for number in count(1):
+        candidate = with_stem_suffix(path, f"_{number}")
+        if not find_existing(candidate):
+            return candidate
+    raise AssertionError
+
+
+def remove_existing(path: Path) -> None:
+    """Remove the recording at `path` with all of its files, and nothing else."""
+    for file in own_files(path):
+        remove_file(file)
+
+
+def _is_empty(path: Path) -> bool:
+    return not any(path.iterdir()) if path.is_dir() else path.stat().st_size == 0

@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING
 
 from mda_writers._version import __version__
 from mda_writers.errors import WriteError
-from mda_writers.recording.stored import main_path
-from mda_writers.report.drift_part import drift_section
+from mda_writers.recording.files import main_path
 from mda_writers.report.facts import DAMAGED, gather
 from mda_writers.report.html import Html, el, join, name
-from mda_writers.report.integrity import integrity_section
-from mda_writers.report.load_part import load_section
-from mda_writers.report.metadata import metadata_section
-from mda_writers.report.overview import frames_section, overview
 from mda_writers.report.pictures import pictures_section
-from mda_writers.report.session import Session, open_session
-from mda_writers.report.session_part import Line, session_part
-from mda_writers.report.timing_part import timing_section
-from mda_writers.report.values_part import values_section
-from mda_writers.storage.atomic import replace_bytes
+from mda_writers.report.plots import drift_section, load_section, timing_section, values_section
+from mda_writers.report.sections import (
+    frames_section,
+    integrity_section,
+    metadata_section,
+    overview,
+)
+from mda_writers.report.session import Line, Session, open_session, session_part
+from mda_writers.storage.files import replace_bytes
 
 if TYPE_CHECKING:
     from mda_writers.report.facts import Facts

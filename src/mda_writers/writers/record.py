@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from mda_writers.errors import options_checked
-from mda_writers.writers.relay import let_application_live
+from mda_writers.pymmcore import let_application_live
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
     from useq import MDAEvent, MDASequence
 
     from mda_writers.model.report import RecordingReport
-    from mda_writers.writers.mda_writer import MDAWriter
+    from mda_writers.writers.base import MDAWriter
 
 
 @options_checked("record")

@@ -1,0 +1,270 @@
+"""What a format is, and the table of all formats."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from functools import cached_property
+from importlib import import_module
+from math import prod
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+
+from mda_writers.errors import CorruptRecordingError
+from mda_writers.storage.write_pool import WritePool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from mda_writers.model.frame import PlacedFrame
+    from mda_writers.model.layout import ImageLayout, Layout, PlaneInfo
+
+
+Place = tuple[int, ...]
+
+FORMATS = {
+    "bigtiff": ("mda_writers.formats.tiff.bigtiff", "BigTiffFormat"),
+    "tiff-series": ("mda_writers.formats.tiff.series", "TiffSeriesFormat"),
+    "ome-zarr": ("mda_writers.formats.zarr.format", "OmeZarrFormat"),
+    "ome-zarr-objects": ("mda_writers.formats.zarr.objects", "OmeZarrObjects"),
+    "video": ("mda_writers.formats.video.format", "VideoFormat"),
+}
+"""``header["format"]`` → module and class, imported when asked for. The class is made by its
+class method ``of_header(header)``."""
+
+
+class Format:
+    """The files of one recording. A format inherits from this, and says where it differs.
+
+    Attributes
+    ----------
+    name : str
+        What the journal's header calls it.
+    claims_room : bool
+        Whether the room for a known plan is reserved on the disk before the first frame.
+    shrinks : bool
+        Whether pixels take less room than they have bytes, nobody knows how much less.
+    new_pool : type
+        What takes bytes to the disk; one for a recording.
+    """
+
+    name: str
+    claims_room: bool = True
+    shrinks: bool = False
+    new_pool: type[Any] = WritePool
+
+    @cached_property
+    def failures(self) -> dict[str, Exception]:
+        """Files that could not be brought into their final form, and why."""
+        return {}
+
+    def new_array(self, path: Path, image: ImageLayout, layout: Layout, pool: Any) -> Any:
+        """Begin the file of one image of the recording `layout`; return what takes its frames.
+
+        Not asked of a format whose writer makes its arrays itself.
+        """
+        raise NotImplementedError
+
+    def disk_bytes(self, image: ImageLayout) -> int:
+        """Return the bytes that an image takes."""
+        return image.nbytes
+
+    def files_of(self, planes: Sequence[PlaneInfo]) -> tuple[str, ...]:
+        """Return the files of an image that has these planes; none where the image is one."""
+        return ()
+
+    def final_sizes(self, image: ImageLayout, places: Sequence[tuple[int, ...]]) -> dict[str, int]:
+        """Return the sizes of what was really taken."""
+        raise NotImplementedError
+
+    def finish(
+        self,
+        folder: Path,
+        layout: Layout,
+        planes: Mapping[str, Sequence[PlaneInfo]],
+        planes_laid_out: Mapping[str, int],
+    ) -> dict[str, Any] | None:
+        """Bring the files of all images into their final form, each inside of `unfinished`.
+
+        What it returns is kept in the recording's report file.
+        """
+        raise NotImplementedError
+
+    @contextmanager
+    def unfinished(self, file: str) -> Iterator[None]:
+        """Keep what goes wrong with one file from the others; `finish_files` raises it then."""
+        try:
+            yield
+        except Exception as error:
+            self.failures[file] = error
+
+    def described_files(
+        self, folder: Path, image: ImageLayout, planes_laid_out: int, ends: Mapping[str, int]
+    ) -> Iterable[tuple[str, Sequence[int]]]:
+        """Return the files of a finished image that say more than pixels: they get a seal.
+
+        Parameters
+        ----------
+        folder : Path
+            The recording's.
+        image : ImageLayout
+            The image.
+        planes_laid_out : int
+            0 where an array of a user's own made the file.
+        ends : mapping
+            File → where its last frame ends, where frames lie at an offset.
+
+        Returns
+        -------
+        iterable of (str, sequence of int)
+            Each file, relative to the folder, and where in it pixels begin and end.
+        """
+        return ()
+
+    def discard(self, path: Path) -> None:
+        """Remove the file or folder of an image without frames."""
+        raise NotImplementedError
+
+    def damage(self, path: Path, image: ImageLayout) -> str:
+        """Return what keeps readers from the frames of an image; nothing if all is well."""
+        raise NotImplementedError
+
+    def damaged_level(
+        self, path: Path, image: ImageLayout, places: Sequence[tuple[int, ...]]
+    ) -> str:
+        """Return which smaller level differs from what it was made of; nothing if none does.
+
+        May raise whatever a damaged file makes its reader raise.
+        """
+        return ""
+
+    def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
+        """Return the pixels of the frame that has the additions `ours` in its metadata."""
+        raise NotImplementedError
+
+
+class ImageArray(ABC):
+    """Base of what a recording's frames are written into; it can be looked at meanwhile.
+
+    Attributes
+    ----------
+    image : ImageLayout
+        What it holds. A subclass whose pixels differ from that says sizes, shape and type itself.
+    """
+
+    image: ImageLayout
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        sizes = self._sizes_now()
+        index = index if isinstance(index, tuple) else (index,)
+        leading, within = index[: len(sizes)], index[len(sizes) :]
+        chosen = np.asarray(np.arange(prod(sizes)).reshape(sizes)[leading])
+        pixels = np.zeros((*chosen.shape, *self._frame_shape), self.dtype)
+        places = [
+            tuple(map(int, np.unravel_index(number, sizes))) if sizes else ()
+            for number in chosen.reshape(-1)
+        ]
+        self._read(pixels, list(zip(np.ndindex(chosen.shape), places, strict=True)))
+        return np.asarray(pixels[(slice(None),) * chosen.ndim + tuple(within)])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of all axes; an image that grows tells those so far."""
+        return (*self._sizes_now(), *self._frame_shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Pixel type."""
+        return np.dtype(self.image.dtype)
+
+    @property
+    def _frame_shape(self) -> tuple[int, ...]:
+        return tuple(self.image.frame_shape)
+
+    def _sizes_now(self) -> tuple[int, ...]:
+        """Return the sizes of the axes before those of a frame."""
+        return tuple(self.image.sizes.values())
+
+    @abstractmethod
+    def _read(self, pixels: np.ndarray, wanted: list[tuple[Place, Place]]) -> None:
+        """Fill in frames: for each its place in `pixels`, and in the image.
+
+        One that did not come stays zero.
+        """
+
+
+@runtime_checkable
+class FrameArray(Protocol):
+    """An image on disk: frames go in by index, pixels come out by index.
+
+    ``array[index] = frame`` is called by one thread only. ``array[index]`` may be called by any,
+    at any time, also after `close`; a frame that nobody wrote reads as zeros.
+    """
+
+    def __setitem__(self, index: tuple[int, ...], frame: np.ndarray) -> None:
+        """Take the frame at `index`; it may still be on its way to the disk on return."""
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Return pixels, as numpy would for an array of the image's whole shape."""
+
+    def flush(self) -> None:
+        """Send everything on its way; return when the system has it."""
+
+    def close(self) -> None:
+        """Flush, and let go of the file."""
+
+
+class FrameSink(Protocol):
+    """Wants every frame of a recording. Fed in order, by one thread."""
+
+    def open(self) -> None:
+        """Make ready, before the first frame."""
+
+    def write(self, placed: PlacedFrame) -> None:
+        """Take one frame."""
+
+    def flush(self) -> bool:
+        """Push on what is held back, without waiting; True when nothing is left."""
+
+    def close(self) -> None:
+        """Take in the end; called once, whatever happened before."""
+
+
+class RecordingWatcher(Protocol):
+    """Is told when a writer's recordings begin and end, on whatever thread; must not raise."""
+
+    def begun(self, path: Path) -> None:
+        """Take in that the recording at `path` has begun, before its first frame."""
+
+    def ended(self, path: Path) -> None:
+        """Take in that it has ended: its files and its report are what they will be."""
+
+
+# The table of formats: what makes a format again from the header of its journal.
+#
+# A new format is one file in ``formats/`` and one line here.
+
+
+def format_of(header: Mapping[str, Any]) -> Format:
+    """Return the format of the recording that has this header.
+
+    Raises
+    ------
+    CorruptRecordingError
+        If the header names none that this version knows.
+    """
+    name = header.get("format")
+    if name not in FORMATS:
+        raise CorruptRecordingError(
+            f"{header.get('path', 'The recording')}: its format is {name!r}; this version of "
+            f"mda-writers knows {', '.join(FORMATS)}. Update mda-writers."
+        )
+    module, made_by = FORMATS[name]
+    return cast("Format", getattr(import_module(module), made_by).of_header(header))

@@ -1,0 +1,1 @@
+"""BigTIFF OME-TIFF, plain and compressed, and series of TIFF stacks."""

@@ -1,0 +1,1 @@
+"""Video files: MP4, AVI and MKV."""

@@ -1,1 +1,0 @@
-"""What listens to every frame and is not a format."""
