@@ -29,7 +29,7 @@ def main() -> None:
     for name in ("mouse-1", "mouse-2", "mouse-3"):
         record_something(name)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         convert("recordings", "zarr", suffix=".ome.zarr", levels=2, client=client)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
         host="127.0.0.1", memory_limit=0,
     ) as cluster:  # fmt: skip
         yield cluster
@@ -208,7 +208,7 @@ def test_what_a_lost_cluster_has_done_of_a_large_recording_is_gone_on_with(
     out = tmp_path / "out" / "big.csv"
     kept = tmp_path / "out" / ".big.csv.making" / "parts"
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None,
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0",
         host="127.0.0.1", memory_limit=0,
     ) as lost, distributed.Client(lost, set_as_default=False) as client:  # fmt: skip
 
