@@ -25,18 +25,18 @@ from numpy.typing import NDArray
 from pymmcore_plus import CMMCorePlus
 
 from mda_writers.bench.camera import ome_metadata
-from mda_writers.bench.command import bench
-from mda_writers.bench.contestants import (
-    CONTESTANTS,
+from mda_writers.bench.candidates import (
+    CANDIDATES,
     MEASURED_BY,
     Acquisition,
-    Contestant,
+    Candidate,
     Job,
     read_tiff,
     read_tiff_named,
     read_zarr,
     read_zarr_named,
 )
+from mda_writers.bench.command import bench
 from mda_writers.bench.measure import main
 from mda_writers.bench.scenarios import SCENARIOS
 
@@ -53,7 +53,7 @@ IN_FLIGHT = 16
 
 def join() -> None:
     """Let the peers take part."""
-    CONTESTANTS.update({one.name: one for one in [*peers(), *compressed(), *whole_way()]})
+    CANDIDATES.update({one.name: one for one in [*peers(), *compressed(), *whole_way()]})
     everyone = tuple(one.name for one in peers())
     joining = {
         "large": everyone,
@@ -64,13 +64,13 @@ def join() -> None:
         "record": tuple(one.name for one in whole_way()),
     }
     for name, names in joining.items():
-        there = SCENARIOS[name].contestants
+        there = SCENARIOS[name].candidates
         more = tuple(one for one in names if one not in there)
-        SCENARIOS[name] = replace(SCENARIOS[name], contestants=(*there, *more))
+        SCENARIOS[name] = replace(SCENARIOS[name], candidates=(*there, *more))
     MEASURED_BY[:] = [str(Path(__file__).resolve())]
 
 
-def peers() -> list[Contestant]:
+def peers() -> list[Candidate]:
     """Return those who write plain frames."""
     return [
         OMETiff(),
@@ -88,7 +88,7 @@ def peers() -> list[Contestant]:
     ]
 
 
-def compressed() -> list[Contestant]:
+def compressed() -> list[Candidate]:
     """Return those who compress."""
     return [
         OMEWriters(f"ome-writers-{short}-{codec}", backend, f"blosc-{codec}")
@@ -101,7 +101,7 @@ def compressed() -> list[Contestant]:
     ]
 
 
-def whole_way() -> list[Contestant]:
+def whole_way() -> list[Candidate]:
     """Return those who save what `run_mda` acquires."""
     return [
         Acquisition(
@@ -126,7 +126,7 @@ def whole_way() -> list[Contestant]:
     ]
 
 
-class _Handler(Contestant):
+class _Handler(Candidate):
     """`sequenceStarted`, `frameReady` for each frame, `sequenceFinished`."""
 
     def prepare(self, job: Job) -> None:
@@ -192,7 +192,7 @@ def handlers() -> ModuleType:
     return module
 
 
-class OMEWriters(Contestant):
+class OMEWriters(Candidate):
     """One backend of ome-writers, a chunk a frame, with the metadata it has a place for.
 
     Parameters
@@ -257,7 +257,7 @@ def _join_writers() -> None:
             thread.join()
 
 
-class Acquire(Contestant):
+class Acquire(Candidate):
     """A `ZarrStream`, uncompressed, a chunk a frame, with or without sharding.
 
     Parameters
@@ -317,7 +317,7 @@ def _dimension(name: str, kind: Any, size: int, chunk: int, shard: int) -> Any:
     )
 
 
-class NDTiff(Contestant):
+class NDTiff(Candidate):
     """`NDTiffDataset.put_image`: TIFF files of 4 GB, metadata beside each frame."""
 
     name = "ndtiff"
@@ -348,7 +348,7 @@ class NDTiff(Contestant):
             dataset.close()
 
 
-class Tifffile(Contestant):
+class Tifffile(Candidate):
     """`TiffWriter.write` for each frame into one contiguous BigTIFF."""
 
     name = "tifffile"
@@ -368,7 +368,7 @@ class Tifffile(Contestant):
         return read_tiff(path / "peer.tif", index)
 
 
-class PlainTensorStore(Contestant):
+class PlainTensorStore(Candidate):
     """Asynchronous writes, a chunk a frame."""
 
     name = "tensorstore"
@@ -410,7 +410,7 @@ def _open(job: Job) -> Any:
     return tensorstore.open(spec).result()
 
 
-class ZarrPython(Contestant):
+class ZarrPython(Candidate):
     """`array[i] = frame`, a chunk a frame."""
 
     name = "zarr-python"

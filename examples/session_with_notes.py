@@ -15,7 +15,7 @@ sequence = useq.MDASequence(channels=["FITC"], time_plan={"interval": 0.02, "loo
 
 with Acquisition("my_data", subject="M01", session=1, task="rest") as acq:
     meso = acq.writer("meso", ".ome.tiff")
-    eye = acq.writer("eye", ".ome.tiff", own_loop=True)
+    eye = acq.writer("eye", ".ome.tiff", direct=True)
     stop = threading.Event()
 
     def watch_the_eye() -> None:

@@ -15,7 +15,7 @@ os.environ.setdefault("PYMM_LOG_FILE", "0")
 
 import pytest
 
-pytest.register_assert_rewrite("promises")
+pytest.register_assert_rewrite("contracts")
 
 from pymmcore_plus import CMMCorePlus  # noqa: E402 - after the log file is switched off
 

@@ -21,7 +21,7 @@ def loops(n: int) -> useq.MDASequence:
 def film(acq: Acquisition, device: str, frames: int, before: Any = None, **options: Any) -> None:
     """Be a camera with a loop of its own, on a thread of its own."""
     with acq.keeping_errors():
-        writer = acq.writer(device, ".ome.tiff", own_loop=True, **options)
+        writer = acq.writer(device, ".ome.tiff", direct=True, **options)
         writer.begin(16, 12, dtype="uint8", camera=device, pixel_size_um=2.0)
         for number in range(frames):
             if before is not None:

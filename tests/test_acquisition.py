@@ -97,7 +97,7 @@ def test_manifest_is_there_before_anything_is_recorded(tmp_path: Path) -> None:
         assert (manifest["status"], manifest["complete"]) == ("recording", False)
         assert manifest["process"]["pid"] == os.getpid()
         assert all((acq.folder / file["path"]).exists() for file in files_named(manifest))
-        writer = acq.writer("eye", ".ome.tiff", own_loop=True)
+        writer = acq.writer("eye", ".ome.tiff", direct=True)
         assert producer(read(acq), "eye")["recordings"] == []
         writer.begin(4, 4)
         writer.add_frame(np.zeros((4, 4), np.uint8))

@@ -11,10 +11,10 @@ import useq
 from pymmcore_plus import CMMCorePlus
 
 from conftest import MM_CONFIGS, let_go
+from contracts.doubles import DoubleError, failing, failing_to_begin
 from engine import EngineError, StampedEngine
 from mda_writers import Acquisition, BigTiffWriter, TiffSeriesWriter, WriteError
 from mda_writers.errors import FrameError
-from promises.doubles import DoubleError, failing, failing_to_begin
 from sessions import NAMES, files_named, film, in_thread, loops, producer, read
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -36,7 +36,7 @@ def test_session_is_complete_only_if_every_recording_is(core: CMMCorePlus, tmp_p
 
 def test_device_that_recorded_nothing_is_not_complete(tmp_path: Path) -> None:
     with Acquisition(tmp_path, **NAMES) as acq:
-        acq.writer("eye", ".ome.tiff", own_loop=True)
+        acq.writer("eye", ".ome.tiff", direct=True)
     assert (read(acq)["status"], read(acq)["complete"]) == ("finished", False)
 
 
@@ -168,7 +168,7 @@ def test_end_of_the_block_waits_for_a_run_on_another_thread(
 
 def test_recording_left_open_is_ended_with_the_session(tmp_path: Path) -> None:
     with Acquisition(tmp_path, **NAMES) as acq:
-        writer = acq.writer("eye", ".ome.tiff", own_loop=True)
+        writer = acq.writer("eye", ".ome.tiff", direct=True)
         writer.begin(4, 4)
         writer.add_frame(np.ones((4, 4), np.uint8))
     with pytest.raises(WriteError, match="no recording is open"):
@@ -179,7 +179,7 @@ def test_recording_left_open_is_ended_with_the_session(tmp_path: Path) -> None:
 
 def test_refused_frame_leaves_the_rest(tmp_path: Path) -> None:
     with Acquisition(tmp_path, **NAMES) as acq:
-        writer = acq.writer("eye", ".ome.tiff", own_loop=True)
+        writer = acq.writer("eye", ".ome.tiff", direct=True)
         writer.begin(4, 4)
         writer.add_frame(np.ones((4, 4), np.uint8))
         with pytest.raises(FrameError):
@@ -206,7 +206,7 @@ def test_camera_with_its_own_loop_is_never_fed_by_the_microscope(
     with Acquisition(tmp_path, **NAMES) as acq:
         with pytest.raises(ValueError, match="no writer"):
             acq.record(core, loops(2), progress=False)
-        eye = acq.writer("eye", ".ome.tiff")  # own_loop was forgotten
+        eye = acq.writer("eye", ".ome.tiff")  # direct=True was forgotten
         eye.begin(4, 4)
         with pytest.raises(ValueError, match="eye is recording already"):
             acq.record(core, loops(2), progress=False)
@@ -274,7 +274,7 @@ def test_unknown_suffix_and_empty_names_say_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".ome.tiff", ".ome.tif", ".tif", ".ome.zarr", ".zarr", ".mkv"])
 def test_suffix_decides_the_writer(suffix: str, tmp_path: Path) -> None:
     with Acquisition(tmp_path, **NAMES) as acq:
-        writer = acq.writer("eye", suffix, own_loop=True)
+        writer = acq.writer("eye", suffix, direct=True)
         writer.begin(32, 32, dtype="uint8", is_color=False)
         for t in range(3):
             writer.add_frame(np.full((32, 32), 80 * t, np.uint8))
@@ -288,7 +288,7 @@ def test_suffix_decides_the_writer(suffix: str, tmp_path: Path) -> None:
 
 def test_series_of_files_is_part_of_the_session(tmp_path: Path) -> None:
     with Acquisition(tmp_path, **NAMES) as acq:
-        writer = acq.writer("eye", "", writer_class=TiffSeriesWriter, own_loop=True)
+        writer = acq.writer("eye", "", writer_class=TiffSeriesWriter, direct=True)
         writer.begin(8, 8, dtype="uint8", sizes={"t": 2, "z": 2})
         for number in range(4):
             writer.add_frame(np.full((8, 8), number, np.uint8))

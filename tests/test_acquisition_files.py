@@ -17,11 +17,11 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.disk import fill, small_disk
 from mda_writers import Acquisition, DiskFullError
 from mda_writers.acquisition.devices import DeviceLog
 from mda_writers.acquisition.logs import Moment, csv_line, read_csv
 from mda_writers.storage.files import content_hash
-from promises.disk import fill, small_disk
 from sessions import NAMES
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def test_session_on_a_full_disk_raises_and_never_claims_to_be_complete(tmp_path:
             pytest.raises(DiskFullError, match=r"manifest\.json: .* free"),
             Acquisition(disk, **NAMES) as acq,
         ):
-            writer = acq.writer("eye", ".ome.tiff", own_loop=True)
+            writer = acq.writer("eye", ".ome.tiff", direct=True)
             writer.begin(8, 8)
             writer.add_frame(np.ones((8, 8), np.uint8))
             writer.finish()

@@ -112,7 +112,7 @@ def test_devices_of_any_name_keep_their_own_frames(devices: list[str]) -> None:
             folder, subject=f"a{devices[0]}", session=1, task=f"{devices[-1]}a"
         ) as acq:
             for number, device in enumerate(devices):
-                writer = acq.writer(device, ".ome.tiff", own_loop=True)
+                writer = acq.writer(device, ".ome.tiff", direct=True)
                 writer.begin(4, 4, sizes={"p": 2, "t": 1})  # two positions: files named after them
                 for _ in range(2):
                     writer.add_frame(np.full((4, 4), number, np.uint8))
@@ -166,7 +166,7 @@ def test_policy_that_leaves_the_root_or_breaks_the_suffix_is_refused(
 
 def test_sessions_of_the_same_name_share_nothing(tmp_path: Path) -> None:
     sessions = [Acquisition(tmp_path, subject="M1", session=1, task="rest") for _ in range(3)]
-    writers = [acq.writer("meso", ".ome.tiff", own_loop=True) for acq in sessions]
+    writers = [acq.writer("meso", ".ome.tiff", direct=True) for acq in sessions]
     for number, writer in enumerate(writers):
         writer.begin(4, 4)
         writer.add_frame(np.full((4, 4), number, np.uint8))
@@ -216,7 +216,7 @@ def test_users_own_policy_decides_every_path(tmp_path: Path) -> None:
     for _ in range(2):  # it leaves the run's number out: names are numbered for it
         with Acquisition(tmp_path, subject="M1", session=1, task="rest", paths=flat) as acq:
             acq.log("wheel", 1)
-            eye = acq.writer("eye", ".ome.tiff", own_loop=True)
+            eye = acq.writer("eye", ".ome.tiff", direct=True)
             eye.begin(4, 4)
             eye.add_frame(np.zeros((4, 4), np.uint8))
         assert Acquisition.open(acq.manifest_path).complete
@@ -227,7 +227,7 @@ def test_users_own_policy_decides_every_path(tmp_path: Path) -> None:
 
 def test_file_name_leaves_room_for_what_is_written_beside_it(tmp_path: Path) -> None:
     with Acquisition(tmp_path, subject="鼠" * 99, session="s" * 99, task="t" * 99) as acq:
-        writer = acq.writer("d" * 99, ".ome.tiff", own_loop=True)
+        writer = acq.writer("d" * 99, ".ome.tiff", direct=True)
         writer.begin(4, 4)
         writer.add_frame(np.zeros((4, 4), np.uint8))
     assert orjson.loads(acq.manifest_path.read_bytes())["complete"]
@@ -263,7 +263,7 @@ def test_a_name_in_a_manifest_that_leads_elsewhere_is_never_followed(
 ) -> None:
     with Acquisition(tmp_path / "root", subject="M1", session=1, task="rest") as acq:
         acq.log("wheel", 1)
-        eye = acq.writer("eye", ".ome.tiff", own_loop=True)
+        eye = acq.writer("eye", ".ome.tiff", direct=True)
         eye.begin(4, 4)
         eye.add_frame(np.zeros((4, 4), np.uint8))
     (acq.folder.parent / "victim.csv").write_text("time,note\nnow,secret\n")

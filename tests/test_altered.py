@@ -28,7 +28,7 @@ from mda_writers import (
 )
 from mda_writers.cli import app
 from mda_writers.dataset.napari import get_reader
-from mda_writers.errors import WriteError
+from mda_writers.errors import RecordingError, WriteError
 from mda_writers.recording.files import main_path
 from sessions import film
 
@@ -102,7 +102,7 @@ def is_noticed(folder: Path) -> bool:
     """Return whether `verify` finds fault with a recording."""
     try:
         return not verify(report_in(folder), progress=False).ok
-    except WriteError:
+    except RecordingError:
         return True
 
 

@@ -16,9 +16,9 @@ from pymmcore_plus import CMMCorePlus
 from pymmcore_plus.mda import _thread_relay, mda_listeners_connected
 
 from conftest import MM_CONFIGS, let_go
+from contracts.doubles import CountingEngine, failing
 from engine import StampedEngine
 from mda_writers import BigTiffWriter, CV2Writer, OMEZarrWriter, WriteError, record, recover
-from promises.doubles import CountingEngine, failing
 from stamps import stamp
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from mda_writers.bench import (
     save_plot,
 )
 from mda_writers.bench.camera import Camera, frame_metadata, make_pool
+from mda_writers.bench.candidates import CANDIDATES, FILE, Job
 from mda_writers.bench.command import parse_bytes, parse_shape
-from mda_writers.bench.contestants import CONTESTANTS, FILE, Job
 from mda_writers.bench.measure import is_intact, measure
 
 peers.join()
@@ -47,16 +47,16 @@ def job(path: Path, n: int = N_FRAMES, budget_s: float = 60) -> Job:
 
 
 def able(name: str) -> str:
-    if reason := CONTESTANTS[name].available():
+    if reason := CANDIDATES[name].available():
         pytest.skip(reason)
     return name
 
 
 @pytest.mark.parametrize("name", IN_PROCESS)
-def test_contestant_writes_every_frame_where_it_belongs(name: str, tmp_path: Path) -> None:
-    contestant, work = CONTESTANTS[able(name)], job(tmp_path)
+def test_candidate_writes_every_frame_where_it_belongs(name: str, tmp_path: Path) -> None:
+    candidate, work = CANDIDATES[able(name)], job(tmp_path)
     try:
-        measured = measure(contestant, work, "large", warm=False)
+        measured = measure(candidate, work, "large", warm=False)
     except OSError as error:
         if name == "bare":
             pytest.skip(f"this file system refuses O_DIRECT: {error}")
@@ -71,22 +71,22 @@ def test_contestant_writes_every_frame_where_it_belongs(name: str, tmp_path: Pat
         return
     assert measured.intact is True
     for i in range(N_FRAMES):
-        np.testing.assert_array_equal(contestant.read(tmp_path, i), work.frames.frame(i))
+        np.testing.assert_array_equal(candidate.read(tmp_path, i), work.frames.frame(i))
 
 
 def test_frame_in_the_wrong_place_is_not_intact(tmp_path: Path) -> None:
     work = job(tmp_path)
-    measure(CONTESTANTS["tifffile"], work, "large", warm=False)
+    measure(CANDIDATES["tifffile"], work, "large", warm=False)
     work.frames.pool.reverse()
-    assert is_intact(CONTESTANTS["tifffile"], work, N_FRAMES) is False
+    assert is_intact(CANDIDATES["tifffile"], work, N_FRAMES) is False
 
 
 def test_missing_file_is_not_intact(tmp_path: Path) -> None:
-    assert is_intact(CONTESTANTS["tifffile"], job(tmp_path), N_FRAMES) is False
+    assert is_intact(CANDIDATES["tifffile"], job(tmp_path), N_FRAMES) is False
 
 
 def test_camera_stops_when_its_budget_is_used_up(tmp_path: Path) -> None:
-    measured = measure(CONTESTANTS["tifffile"], job(tmp_path, budget_s=0), "large", warm=False)
+    measured = measure(CANDIDATES["tifffile"], job(tmp_path, budget_s=0), "large", warm=False)
     assert measured.n_planned == N_FRAMES
     assert measured.n_frames == 1
     assert measured.intact is True
@@ -104,7 +104,7 @@ def test_fresh_processes_take_turns_and_leave_nothing_behind(tmp_path: Path) -> 
         out=tmp_path, runs=2, only=names, shape=SHAPE, n_bytes=50_000, warm_memory=False
     )
     result = run_bench(options)
-    assert [one.contestant for one in result.measurements] == [*names, *names]
+    assert [one.candidate for one in result.measurements] == [*names, *names]
     assert [one.error for one in result.measurements] == [None] * 4
     assert all(one.intact for one in result.medians())
     assert list(tmp_path.iterdir()) == []
@@ -119,7 +119,7 @@ def test_peer_in_a_fresh_process_is_intact(name: str, tmp_path: Path) -> None:
     assert measured.intact is True
 
 
-@pytest.mark.parametrize("name", SCENARIOS["video"].contestants)
+@pytest.mark.parametrize("name", SCENARIOS["video"].candidates)
 def test_video_in_a_fresh_process_is_intact(name: str, tmp_path: Path) -> None:
     options = BenchOptions(
         ("video",), tmp_path, runs=1, only=(able(name),), shape=(64, 96), n_bytes=20 * 64 * 96
@@ -131,14 +131,14 @@ def test_video_in_a_fresh_process_is_intact(name: str, tmp_path: Path) -> None:
 def test_a_video_with_another_frame_there_is_not_intact(tmp_path: Path) -> None:
     camera = Camera(make_pool((64, 96), "uint8"), 8, 60)
     work = Job(tmp_path, camera, 8, (64, 96), "uint8", frame_metadata)
-    contestant = CONTESTANTS["pyav-h264"]
-    contestant.run(work)
-    assert is_intact(contestant, work, 8) is True
+    candidate = CANDIDATES["pyav-h264"]
+    candidate.run(work)
+    assert is_intact(candidate, work, 8) is True
     work.frames.pool.reverse()
-    assert is_intact(contestant, work, 8) is False
+    assert is_intact(candidate, work, 8) is False
 
 
-def test_failed_contestant_is_a_row_and_not_the_end(tmp_path: Path) -> None:
+def test_failed_candidate_is_a_row_and_not_the_end(tmp_path: Path) -> None:
     options = BenchOptions(out=tmp_path, runs=1, only=("tifffile",), timeout_s=0.01)
     measured = run_bench(options).measurements[0]
     assert measured.error is not None
@@ -152,9 +152,9 @@ def test_unknown_name_is_answered_with_the_known_ones(wrong: dict, tmp_path: Pat
         run_bench(replace(BenchOptions(out=tmp_path), **wrong))
 
 
-def test_every_scenario_names_contestants_that_exist() -> None:
+def test_every_scenario_names_candidates_that_exist() -> None:
     for scenario in SCENARIOS.values():
-        assert set(scenario.contestants) <= set(CONTESTANTS)
+        assert set(scenario.candidates) <= set(CANDIDATES)
 
 
 def result_of(*rates: tuple[str, float]) -> BenchResult:
@@ -193,7 +193,7 @@ def test_json_holds_everything_and_can_be_loaded(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "result.json").read_text())["medians"]) == 2
 
 
-def test_table_shows_every_contestant_and_its_ratio() -> None:
+def test_table_shows_every_candidate_and_its_ratio() -> None:
     result = result_of(("bare", 100), ("bigtiff", 90))
     result.measurements.append(Measurement("large", "ndtiff", (8, 8), 10, error="it broke"))
     result.unavailable["acquire"] = "no module"

@@ -155,7 +155,7 @@ def test_a_red_square_stays_red_when_it_is_converted(
 
 def test_polled_cameras_of_a_session_are_red(tmp_path: Path) -> None:
     with Acquisition(tmp_path, subject=1, session=1, task="x") as acq:
-        writer = acq.writer("pupil", ".mp4", own_loop=True)
+        writer = acq.writer("pupil", ".mp4", direct=True)
         report = polled(writer, RED_BGR)
     check_red(tmp_path, report.path)
 

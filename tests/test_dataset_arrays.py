@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 from mda_writers import BigTiffWriter, OMEZarrWriter, open_dataset, record
-from mda_writers.dataset.coordinates import CoordinateError
+from mda_writers.errors import CoordinateError
 from mda_writers.formats.zarr.pyramid import halve
 from plans import FIELD, seq
 from stamps import check_stamp, stamp

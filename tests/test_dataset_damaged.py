@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from mda_writers import BigTiffWriter, OMEZarrWriter, open_dataset
 from mda_writers.dataset import live
-from mda_writers.dataset.coordinates import CoordinateError
-from mda_writers.errors import CorruptRecordingError
+from mda_writers.errors import CoordinateError, CorruptRecordingError
 from stamps import check_stamp, stamp
 
 if TYPE_CHECKING:
@@ -199,7 +198,7 @@ def test_a_lost_chunk_of_zarr_is_an_error_and_not_black(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(at=st.floats(0, 1), byte=st.none() | st.integers(0, 255))
-def test_a_foreign_tiff_with_a_damaged_header_never_hangs(
+def test_a_third_party_tiff_with_a_damaged_header_never_hangs(
     tmp_path_factory: pytest.TempPathFactory, at: float, byte: int | None
 ) -> None:
     pixels = np.arange(4 * 20 * 30, dtype="uint16").reshape(4, 20, 30)

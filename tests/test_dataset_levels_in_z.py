@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mda_writers import OMEZarrWriter, open_dataset
-from mda_writers.dataset.coordinates import CoordinateError
+from mda_writers.errors import CoordinateError
 from mda_writers.formats.zarr.pyramid import halve
 from zarr_reading import read_with_zarr
 

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from mda_writers import open_dataset
-from mda_writers.dataset.coordinates import CoordinateError, MissingFrameError
-from mda_writers.errors import CorruptRecordingError
+from mda_writers.errors import CoordinateError, CorruptRecordingError, MissingFrameError
 
 pytest.importorskip("ndstorage")
 

@@ -19,19 +19,19 @@ import psutil
 import pytest
 import tifffile
 
+from contracts.kind import BigTiff, Kind, on_record
+from contracts.series_kinds import TiffSeries
+from contracts.video_kinds import Avi, Mkv, Mp4
+from contracts.watched_disk import Fault, WatchedDisk, files_of, put_files
+from contracts.zarr_kinds import OmeZarr
 from mda_writers import WriteError, recover, verify
-from promises.kind import BigTiff, Kind, on_record
-from promises.series_kinds import TiffSeries
-from promises.video_kinds import Avi, Mkv, Mp4
-from promises.watched_disk import Fault, WatchedDisk, files_of, put_files
-from promises.zarr_kinds import OmeZarr
 from stamps import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from contracts.watched_disk import Moment
     from mda_writers.writers.base import MDAWriter
-    from promises.watched_disk import Moment
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 

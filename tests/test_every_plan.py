@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from contracts.identity import IdentityContract
+from contracts.kind import BigTiff, on_record
+from contracts.video_kinds import Mkv
+from contracts.zarr_kinds import OmeZarr
 from mda_writers import CV2Writer, TiffSeriesWriter, record, verify
 from plans import Plan, engine_for, plans_named
-from promises.identity import IdentityPromises
-from promises.kind import BigTiff, on_record
-from promises.video_kinds import Mkv
-from promises.zarr_kinds import OmeZarr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
-class TestBigTiff(BigTiff, IdentityPromises):
+class TestBigTiff(BigTiff, IdentityContract):
     """OME-TIFF, read by tifffile."""
 
 
-class TestCompressedTiff(BigTiff, IdentityPromises):
+class TestCompressedTiff(BigTiff, IdentityContract):
     """Compressed OME-TIFF, read by tifffile."""
 
     def options(self, plan: Plan) -> dict[str, Any]:
         return {"compression": "zlib"}
 
 
-class TestTiffSeries(BigTiff, IdentityPromises):
+class TestTiffSeries(BigTiff, IdentityContract):
     """A file a stack, for ImageJ where ImageJ knows the pixels, read by tifffile."""
 
     writer_class = TiffSeriesWriter
@@ -71,7 +71,7 @@ ZARR_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-class TestOmeZarr(OmeZarr, IdentityPromises):
+class TestOmeZarr(OmeZarr, IdentityContract):
     """OME-Zarr, read by zarr-python and by tensorstore."""
 
     @pytest.mark.parametrize("options", ZARR_OPTIONS.values(), ids=ZARR_OPTIONS)
@@ -102,7 +102,7 @@ class TestOmeZarr(OmeZarr, IdentityPromises):
         self.check_plan(plan, core, tmp_path, **options)
 
 
-class TestVideo(Mkv, IdentityPromises):
+class TestVideo(Mkv, IdentityContract):
     """Lossless video, decoded by FFmpeg."""
 
     refuses = dict.fromkeys(("32_bit", "float_32", "float_64"), "lossless for up to 16 bits")

@@ -37,7 +37,7 @@ from pymmcore_plus import CMMCorePlus
 
 from mda_writers import (
     Acquisition, BigTiffWriter, CustomWriter, CV2Writer, Dataset, DiskFullError, MaxProjection,
-    MetaData, OMEZarrWriter, OutputParameters, TiffSeriesWriter, WriteError, codecs, convert,
+    MetaData, OMEZarrWriter, OutputParameters, TiffSeriesWriter, WriteError, video_codecs, convert,
     open_dataset, record, recover, save_array, save_config_frames, verify,
 )
 

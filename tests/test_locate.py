@@ -9,10 +9,10 @@ from useq import MDAEvent
 from mda_writers.errors import FrameError
 from mda_writers.model.frame import Frame
 from mda_writers.model.locate import Locator
+from mda_writers.model.microscope import Camera, MicroscopeInfo
 from mda_writers.model.plan import PlannedImage
-from mda_writers.model.scope import Camera, Scope
 
-TWO_CAMERAS = Scope(cameras=(Camera("left"), Camera("right")))
+TWO_CAMERAS = MicroscopeInfo(cameras=(Camera("left"), Camera("right")))
 
 
 def frame(shape: tuple[int, ...] = (4, 4), channel: str | None = None, **index: int) -> Frame:
@@ -46,14 +46,14 @@ def test_a_camera_that_differs_is_no_longer_missed_where_it_was_planned() -> Non
 
 
 def test_nobody_has_an_image_that_no_frame_asked_for() -> None:
-    locator = Locator([], Scope(), "x.ome.tif")
+    locator = Locator([], MicroscopeInfo(), "x.ome.tif")
     locator.locate(frame(p=0))
     with pytest.raises(KeyError, match="p=1"):
         locator.key_of({"p": 1})
 
 
 def test_a_planned_frame_that_changes_its_size_is_refused_with_both_sizes() -> None:
-    locator = Locator([PlannedImage((), "p0", {"t": 2})], Scope(), "x.ome.tif")
+    locator = Locator([PlannedImage((), "p0", {"t": 2})], MicroscopeInfo(), "x.ome.tif")
     locator.locate(frame((4, 4), t=0))
     with pytest.raises(FrameError, match=r"\(t=1\) is \(5, 5\) uint16.*\(4, 4\) uint16"):
         locator.locate(frame((5, 5), t=1))

@@ -13,6 +13,7 @@ import pytest
 import tifffile
 import useq
 
+from contracts.disk import fill, small_disk
 from engine import StampedEngine
 from mda_writers import BigTiffWriter, DiskFullError, WriteError, record
 from mda_writers.model.options import MaxProjection
@@ -29,7 +30,6 @@ from plans import (
     plans_named,
     seq,
 )
-from promises.disk import fill, small_disk
 from stamps import stamp
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ def calls(folder: Path, session: Acquisition) -> list[tuple[Callable[..., Any], 
         (lambda **k: dff(folder, folder, percentile=8, **k), "window", "window_frames"),
         (lambda **k: Acquisition(folder, subject=1, session=1, task=1, **k), "path", "paths"),
         (lambda **k: session.writer("cam", ".mp4", **k), "fourc", "fourcc"),
-        (lambda **k: session.writer("cam", ".mp4", **k), "ownloop", "own_loop"),
+        (lambda **k: session.writer("cam", ".mp4", **k), "direkt", "direct"),
     ]
 
 

@@ -15,6 +15,7 @@ import pytest
 import tifffile
 import zarr
 
+from contracts.disk import small_disk
 from mda_writers import (
     DiskFullError,
     MetaData,
@@ -23,7 +24,6 @@ from mda_writers import (
     save_config_frames,
 )
 from mda_writers.writers import save_array as array_blocks
-from promises.disk import small_disk
 from tiff_reading import read_first_series
 
 if TYPE_CHECKING:

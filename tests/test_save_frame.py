@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from contracts.kind import BigTiff, on_record
 from engine import StampedEngine
 from formats import FORMATS, new_writer
 from mda_writers import (
@@ -38,7 +39,6 @@ from plans import (
     plans_named,
     seq,
 )
-from promises.kind import BigTiff, on_record
 from stamps import check_stamp, stamp
 
 if TYPE_CHECKING:

@@ -15,25 +15,25 @@ import orjson
 import pytest
 import useq
 
+from contracts.video_kinds import decode_all
 from engine import StampedEngine
 from mda_writers import (
     BigTiffWriter,
     CV2Writer,
     WriteError,
-    codecs,
     open_dataset,
     record,
     recover,
     verify,
+    video_codecs,
 )
 from mda_writers.batch.inputs import files_of
 from mda_writers.errors import CorruptRecordingError, FrameError
 from mda_writers.formats.video import probe
 from mda_writers.formats.video import reader as video_finish
 from mda_writers.formats.video.codecs import CODECS
-from mda_writers.formats.video.film import OPEN_ENCODERS
 from mda_writers.formats.video.reader import VideoReader
-from promises.video_kinds import decode_all
+from mda_writers.formats.video.video_file import OPEN_ENCODERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ def video_entry(path: Path) -> dict[str, Any]:
 def test_what_codecs_lists_is_what_can_be_written_and_read(
     fourcc: str, suffix: str, tmp_path: Path
 ) -> None:
-    if fourcc not in codecs()[suffix]:
+    if fourcc not in video_codecs()[suffix]:
         assert (fourcc, suffix) == ("HEVC", ".avi")
         return
     path = tmp_path / f"film{suffix}"
@@ -169,7 +169,7 @@ def test_codec_that_breaks_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> Non
 
     probe.can_encode.cache_clear()
     monkeypatch.setattr(probe, "Encoder", broken)
-    assert codecs(".mp4") == {".mp4": []}
+    assert video_codecs(".mp4") == {".mp4": []}
     probe.can_encode.cache_clear()
 
 

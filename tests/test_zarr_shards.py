@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from contracts.disk import DISK_BYTES, small_disk
 from mda_writers.errors import DiskFullError
 from mda_writers.formats.zarr.shards import CLAIM_BYTES, MOST_CLAIMED_BYTES, Shard
-from promises.disk import DISK_BYTES, small_disk
 
 
 def new_shard(folder: Path, data_bytes: int) -> Shard:

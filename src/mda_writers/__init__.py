@@ -4,14 +4,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mda_writers._version import __version__
-from mda_writers.errors import DiskFullError, MissingFramesError, WriteError
+from mda_writers.errors import (
+    BacklogError,
+    CoordinateError,
+    CorruptRecordingError,
+    DiskFullError,
+    FrameError,
+    MissingFrameError,
+    MissingFramesError,
+    RecordingError,
+    UnknownOptionError,
+    WriteError,
+)
 
 if TYPE_CHECKING:
     from mda_writers.acquisition.acquisition import Acquisition
     from mda_writers.batch.conversion import convert
+    from mda_writers.batch.executor import BatchError
+    from mda_writers.batch.jobs import FaultsFoundError
     from mda_writers.dataset.dataset import Dataset
     from mda_writers.dataset.opening import open_dataset
-    from mda_writers.formats.video.probe import codecs
+    from mda_writers.formats.video.probe import video_codecs
     from mda_writers.model.options import MaxProjection
     from mda_writers.recording.recover import recover
     from mda_writers.recording.verify import verify
@@ -29,20 +42,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Acquisition",
+    "BacklogError",
+    "BatchError",
     "BigTiffWriter",
     "CV2Writer",
+    "CoordinateError",
+    "CorruptRecordingError",
     "CustomWriter",
     "Dataset",
     "DiskFullError",
+    "FaultsFoundError",
+    "FrameError",
     "MaxProjection",
     "MetaData",
+    "MissingFrameError",
     "MissingFramesError",
     "OMEZarrWriter",
     "OutputParameters",
+    "RecordingError",
     "TiffSeriesWriter",
+    "UnknownOptionError",
     "WriteError",
     "__version__",
-    "codecs",
     "convert",
     "open_dataset",
     "record",
@@ -50,20 +71,22 @@ __all__ = [
     "save_array",
     "save_config_frames",
     "verify",
+    "video_codecs",
 ]
 
 _ON_DEMAND = {
     "Acquisition": "acquisition.acquisition",
+    "BatchError": "batch.executor",
     "BigTiffWriter": "writers.tiff",
     "CV2Writer": "writers.video",
     "CustomWriter": "writers.tiff",
     "Dataset": "dataset.dataset",
+    "FaultsFoundError": "batch.jobs",
     "MaxProjection": "model.options",
     "MetaData": "writers.save_array",
     "OMEZarrWriter": "writers.zarr",
     "OutputParameters": "writers.save_array",
     "TiffSeriesWriter": "writers.tiff",
-    "codecs": "formats.video.probe",
     "convert": "batch.conversion",
     "open_dataset": "dataset.opening",
     "record": "writers.record",
@@ -71,6 +94,7 @@ _ON_DEMAND = {
     "save_array": "writers.save_array",
     "save_config_frames": "writers.save_array",
     "verify": "recording.verify",
+    "video_codecs": "formats.video.probe",
 }
 """Names whose modules are imported when they are asked for: ``import mda_writers`` stays quick."""
 

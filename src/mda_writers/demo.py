@@ -241,7 +241,7 @@ def record_session(root: Path, core: CMMCorePlus) -> StoredAcquisition:
     """
     with Acquisition(root, subject="demo", session=1, task="wheel") as acq:
         acq.writer("meso", ".ome.tiff")
-        camera = _EyeCamera(acq, acq.writer("eye", ".mp4", own_loop=True, fps=60))
+        camera = _EyeCamera(acq, acq.writer("eye", ".mp4", direct=True, fps=60))
         acq.note("the mouse runs")
         with camera:
             acq.record(core, SESSION_SEQUENCE, progress=False)

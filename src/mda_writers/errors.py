@@ -1,4 +1,4 @@
-"""What can go wrong while a recording is written, and what is wrong with a call."""
+"""What can go wrong with a recording, and what is wrong with a call."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class WriteError(RuntimeError):
+class RecordingError(RuntimeError):
+    """The base of every error that this package raises about a recording.
+
+    Its text says what happened, where, how much is concerned, and the way out.
+    """
+
+
+class WriteError(RecordingError):
     """A recording could not be written as asked.
 
-    The base of every error that this package raises about a recording. Its text says what
-    happened, where, how much is concerned, and the way out. Frames that were on disk before
-    stay there and stay readable.
+    Frames that were on disk before stay there and stay readable.
     """
 
 
@@ -56,8 +61,16 @@ class FrameError(WriteError, ValueError):
     """A frame does not fit the recording: its shape, its dtype, its index."""
 
 
-class CorruptRecordingError(WriteError):
+class CorruptRecordingError(RecordingError):
     """A file of a recording is cut, altered, or not what its name says."""
+
+
+class CoordinateError(RecordingError, LookupError):
+    """There is no such axis, value, or frame; the text lists what there is."""
+
+
+class MissingFrameError(CoordinateError):
+    """There is no such value, or no frame on disk for it."""
 
 
 class UnknownOptionError(TypeError):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from promises.doubles import slow
+from contracts.doubles import slow
 from stamps import stamp
 
 

@@ -15,9 +15,9 @@ import useq
 from pymmcore_plus import CMMCorePlus
 
 from conftest import MM_CONFIGS, let_go
+from contracts.doubles import slow
 from engine import StampedEngine
 from mda_writers import BigTiffWriter, record
-from promises.doubles import slow
 
 
 def main(path: str, way: str, times: str) -> None:

@@ -21,7 +21,7 @@ from mda_writers import Acquisition
 
 
 def camera_loop(acq: Acquisition, stop: threading.Event) -> None:
-    eye = acq.writer("eye", ".ome.tiff", own_loop=True)
+    eye = acq.writer("eye", ".ome.tiff", direct=True)
     eye.begin(32, 24, dtype="uint8")
     number = 0
     while not stop.wait(0.005):
@@ -34,7 +34,7 @@ def camera_loop(acq: Acquisition, stop: threading.Event) -> None:
 def be_busy(root: str) -> None:
     """Begin and end short recordings all the time, with positions that get no frame."""
     with Acquisition(root, subject="M1", session=1, task="rest") as acq:
-        eye = acq.writer("eye", ".ome.tiff", own_loop=True)
+        eye = acq.writer("eye", ".ome.tiff", direct=True)
         for number in range(10_000):
             acq.note(f"recording {number}\nbegins")
             eye.begin(8, 8, dtype="uint8", sizes={"t": 1, "p": 3})

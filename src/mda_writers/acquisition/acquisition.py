@@ -105,7 +105,7 @@ class Acquisition:
         suffix: str,
         *,
         data_type: str = "func",
-        own_loop: bool = False,
+        direct: bool = False,
         writer_class: type[MDAWriter] | None = None,
         **options: Any,
     ) -> MDAWriter:
@@ -119,7 +119,7 @@ class Acquisition:
             ``.ome.tiff``, ``.ome.zarr``, ``.mp4``, …: decides which writer it is.
         data_type : str
             The folder that the default path policy puts it into.
-        own_loop : bool
+        direct : bool
             Whether the camera has a loop of its own and uses ``begin``, ``add_frame`` and
             ``finish``; `record` then leaves the writer alone.
         writer_class : type, optional
@@ -134,7 +134,7 @@ class Acquisition:
         """
         try:
             return self._devices.add_writer(
-                device, suffix, data_type, own_loop, writer_class, options
+                device, suffix, data_type, direct, writer_class, options
             )
         except UnknownOptionError as error:
             ours = option_names(Acquisition.writer)

@@ -73,7 +73,7 @@ class Devices:
         device: str,
         suffix: str,
         data_type: str,
-        own_loop: bool,
+        direct: bool,
         writer_class: type[MDAWriter] | None,
         options: dict[str, Any],
     ) -> MDAWriter:
@@ -82,7 +82,7 @@ class Devices:
         make = writer_class or class_for(suffix)
         writer = make(self._names.path(device, suffix, data_type), **options)
         producer = WriterProducer(
-            device, data_type, writer, own_loop, self._timestamps, self._book.changed
+            device, data_type, writer, direct, self._timestamps, self._book.changed
         )
         with self._lock:
             self.check_open()
@@ -121,7 +121,7 @@ class Devices:
             busy = [p.device for p in chosen if p.is_recording or p.is_taken]
             if busy:
                 raise ValueError(
-                    f"record: {', '.join(busy)} is recording already. Give own_loop=True to a "
+                    f"record: {', '.join(busy)} is recording already. Give direct=True to a "
                     "writer whose camera has a loop of its own, or pass writers=."
                 )
             for producer in chosen:
@@ -130,7 +130,7 @@ class Devices:
 
     def _asked_for(self, writers: MDAWriter | Iterable[MDAWriter] | None) -> list[WriterProducer]:
         if writers is None:
-            return [producer for producer in self._writers if not producer.own_loop]
+            return [producer for producer in self._writers if not producer.direct]
         known = {id(producer.writer): producer for producer in self._writers}
         each = [writers] if isinstance(writers, MDAWriter) else list(writers)
         if any(id(writer) not in known for writer in each):
@@ -169,7 +169,7 @@ class WriterProducer:
         As the user gave them.
     writer : MDAWriter
         Who writes; this becomes its watcher.
-    own_loop : bool
+    direct : bool
         Whether its camera has a loop of its own.
     timestamps : Timestamps
         Is told when a recording begins and ends.
@@ -182,13 +182,13 @@ class WriterProducer:
         device: str,
         data_type: str,
         writer: MDAWriter,
-        own_loop: bool,
+        direct: bool,
         timestamps: Timestamps,
         changed: Callable[[BaseException | None], None],
     ) -> None:
         self.device = device
         self.writer = writer
-        self.own_loop = own_loop
+        self.direct = direct
         self.report: RecordingReport | None = None
         self.is_recording = False
         self.is_taken = False  # by a run that is about to begin, or goes on

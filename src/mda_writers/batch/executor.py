@@ -11,7 +11,7 @@ from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from mda_writers.errors import WriteError
+from mda_writers.errors import RecordingError, WriteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -142,7 +142,7 @@ def _result_of(future: Future[JobResult], job: Task) -> JobResult:
         return JobResult(job.output, "failed", reason)
 
 
-class LostWorkersError(WriteError):
+class LostWorkersError(RecordingError):
     """Those who did the work are gone: the fault is not in the work, which may go on elsewhere."""
 
 
@@ -381,7 +381,7 @@ class Summary:
         return self
 
 
-class BatchError(WriteError):
+class BatchError(RecordingError):
     """Some of several jobs failed; `summary` has the results of all."""
 
     def __init__(self, summary: Summary) -> None:

@@ -24,7 +24,13 @@ from mda_writers.batch.provenance import (
     sizes_of,
     stamp_of,
 )
-from mda_writers.errors import CorruptRecordingError, DiskFullError, WriteError, in_words
+from mda_writers.errors import (
+    CorruptRecordingError,
+    DiskFullError,
+    RecordingError,
+    WriteError,
+    in_words,
+)
 from mda_writers.model.frame import are_worth_it
 from mda_writers.model.names import OwnNames
 from mda_writers.recording.files import recording_path
@@ -182,7 +188,7 @@ def _check_unchanged(before: Sequence[tuple[int, int]], files: Sequence[Path]) -
             raise WriteError(f"{file}: changed while it was read. Try again when nobody writes it.")
 
 
-class FaultsFoundError(WriteError):
+class FaultsFoundError(RecordingError):
     """A result was made as a whole, and what it tells is that something is wrong.
 
     It is kept, and its job counts as failed.

@@ -14,8 +14,8 @@ from mda_writers.dataset.opening import find_recording, open_dataset
 from mda_writers.errors import WriteError
 from mda_writers.model.encode import to_json
 from mda_writers.model.frame import Frame, blocks_of
+from mda_writers.model.microscope import Camera
 from mda_writers.model.plan import PlannedImage, image_index
-from mda_writers.model.scope import Camera
 from mda_writers.model.slots import count_frames, dense, frames_at, slots_at
 from mda_writers.recording.files import StoredRecording, sidecar_path
 from mda_writers.recording.recover import CAMERAS, PLANNED, locator_of, planned_entry, sequence_of

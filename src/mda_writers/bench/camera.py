@@ -20,9 +20,9 @@ FULL_WELL = 4095
 class Camera:
     """Hands out `n` frames, and notes when each one was asked for and when it was taken.
 
-    A contestant loops over the camera. From the moment a frame is given out until the next one
-    is asked for, the contestant is busy with it: that is the hand-over of the frame, measured
-    without a line of measuring code in any contestant.
+    A candidate loops over the camera. From the moment a frame is given out until the next one
+    is asked for, the candidate is busy with it: that is the hand-over of the frame, measured
+    without a line of measuring code in any candidate.
 
     Parameters
     ----------

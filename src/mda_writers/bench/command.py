@@ -24,14 +24,14 @@ def bench(
     scenario: Annotated[
         list[str] | None, typer.Option(help=f"Any of: {', '.join(SCENARIOS)}.")
     ] = None,
-    runs: Annotated[int, typer.Option(help="Runs of each contestant; medians are shown.")] = 3,
+    runs: Annotated[int, typer.Option(help="Runs of each candidate; medians are shown.")] = 3,
     n_bytes: Annotated[
         str | None, typer.Option("--bytes", help="Pixel bytes a run, such as 2GiB or 500MB.")
     ] = None,
     shape: Annotated[
         str | None, typer.Option(help="Frame height x width, such as 2048x2048.")
     ] = None,
-    only: Annotated[str | None, typer.Option(help="Contestants, separated by commas.")] = None,
+    only: Annotated[str | None, typer.Option(help="Candidates, separated by commas.")] = None,
     out: Annotated[Path, typer.Option(help="A folder on the disk to measure.")] = Path("bench_out"),
     json: Annotated[Path | None, typer.Option(help="Save every measurement here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Save a picture here (.svg, .png).")] = None,

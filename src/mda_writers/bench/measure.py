@@ -1,6 +1,6 @@
 """One measurement in a process of its own: `python -m mda_writers.bench.measure`.
 
-Nothing that an earlier contestant imported, allocated or cached is left when the next one runs.
+Nothing that an earlier candidate imported, allocated or cached is left when the next one runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 
 from mda_writers.bench.camera import Camera, frame_metadata, make_pool
-from mda_writers.bench.contestants import CONTESTANTS, Contestant, Job
+from mda_writers.bench.candidates import CANDIDATES, Candidate, Job
 from mda_writers.bench.results import Measurement
 
 LOSSY_COUNTS = 3
@@ -35,23 +35,23 @@ MAX_BYTES = 2**31
 """Beyond a tenth of memory (Linux's `dirty_background_ratio`) the warm-up would reach the disk."""
 
 
-def measure(contestant: Contestant, job: Job, scenario: str, *, warm: bool = True) -> Measurement:
-    """Return what it cost `contestant` to do `job`, until its files were durable."""
-    contestant.prepare(job)
+def measure(candidate: Candidate, job: Job, scenario: str, *, warm: bool = True) -> Measurement:
+    """Return what it cost `candidate` to do `job`, until its files were durable."""
+    candidate.prepare(job)
     if warm:
         warm_page_cache(job.path, job.n * job.frame_bytes)
     usage = Usage()
     begun_ns = perf_counter_ns()
-    contestant.run(job)
+    candidate.run(job)
     sync_tree(job.path)
     durable_ns = perf_counter_ns()
     cpu_s, peak_rss_bytes = usage.cpu_s(), usage.peak_rss_bytes()
 
-    n_frames = job.n if contestant.own_camera else job.frames.n_taken
+    n_frames = job.n if candidate.own_camera else job.frames.n_taken
     seconds = (durable_ns - begun_ns) / 1e9
     measurement = Measurement(
         scenario=scenario,
-        contestant=contestant.name,
+        candidate=candidate.name,
         shape=job.shape,
         n_planned=job.n,
         n_frames=n_frames,
@@ -61,9 +61,9 @@ def measure(contestant: Contestant, job: Job, scenario: str, *, warm: bool = Tru
         cpu_s=cpu_s,
         peak_rss_mb=peak_rss_bytes / 1e6,
         file_mb=size_of_tree(job.path) / 1e6,
-        intact=is_intact(contestant, job, n_frames),
+        intact=is_intact(candidate, job, n_frames),
     )
-    return measurement if contestant.own_camera else _with_times(measurement, job, durable_ns)
+    return measurement if candidate.own_camera else _with_times(measurement, job, durable_ns)
 
 
 def _with_times(measurement: Measurement, job: Job, durable_ns: int) -> Measurement:
@@ -85,36 +85,36 @@ def _with_times(measurement: Measurement, job: Job, durable_ns: int) -> Measurem
     )
 
 
-def is_intact(contestant: Contestant, job: Job, n_frames: int) -> bool | None:
+def is_intact(candidate: Candidate, job: Job, n_frames: int) -> bool | None:
     """Return whether a stock reader finds the first, middle and last frame where they belong.
 
     None where there is nothing to read. A camera of its own makes frames nobody knows: then they
     only have to be there.
     """
     try:
-        checks = [_agrees(contestant, job, i) for i in {0, n_frames // 2, n_frames - 1}]
+        checks = [_agrees(candidate, job, i) for i in {0, n_frames // 2, n_frames - 1}]
     except Exception:  # what a stock reader cannot read is not intact, whatever it raises
         return False
     return None if None in checks else all(checks)
 
 
-def _agrees(contestant: Contestant, job: Job, index: int) -> bool | None:
-    found = contestant.read(job.path, index)
+def _agrees(candidate: Candidate, job: Job, index: int) -> bool | None:
+    found = candidate.read(job.path, index)
     if found is None:
         return None
-    if contestant.own_camera:
+    if candidate.own_camera:
         return found.shape == job.shape
     given = job.frames.frame(index)
-    if contestant.lossy and found.shape == given.shape:
+    if candidate.lossy and found.shape == given.shape:
         return float(np.abs(found.astype(float) - given).mean()) < LOSSY_COUNTS
     return np.array_equal(found, given)
 
 
 def main(words: dict[str, Any]) -> Measurement:
     """Return the measurement asked for by the runner."""
-    contestant = CONTESTANTS[words["contestant"]]
-    if reason := contestant.available():
-        raise RuntimeError(f"{contestant.name} cannot run: {reason}")
+    candidate = CANDIDATES[words["candidate"]]
+    if reason := candidate.available():
+        raise RuntimeError(f"{candidate.name} cannot run: {reason}")
     shape = (int(words["shape"][0]), int(words["shape"][1]))
     job = Job(
         path=Path(words["path"]),
@@ -124,7 +124,7 @@ def main(words: dict[str, Any]) -> Measurement:
         dtype=words["dtype"],
         metadata=frame_metadata,
     )
-    return measure(contestant, job, words["scenario"], warm=words["warm"])
+    return measure(candidate, job, words["scenario"], warm=words["warm"])
 
 
 class Usage:
@@ -203,13 +203,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-# Gives every contestant the page cache of a physical machine, even inside a virtual one.
+# Gives every candidate the page cache of a physical machine, even inside a virtual one.
 #
 # A virtual machine may hand memory that is free for some seconds back to its host, and get it
 # again page by page when it is touched. Everything that goes through the page cache pays for
 # that: on the machine this was written on, the same loop of plain `write` calls took 0.35 GB/s
 # after six idle seconds and 1.4 GB/s at once afterwards, while `O_DIRECT` was the same both
-# times. Without a warm-up, the order of the contestants would decide who wins, and ratios to
+# times. Without a warm-up, the order of the candidates would decide who wins, and ratios to
 # peers would be three times too good.
 
 

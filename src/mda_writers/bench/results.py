@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mda_writers.bench.contestants import CONTESTANTS
+from mda_writers.bench.candidates import CANDIDATES
 from mda_writers.bench.scenarios import SCENARIOS
 
 BARE = "bare"
@@ -30,13 +30,13 @@ HEAD_IN = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One contestant writing once, in a process of its own.
+    """One candidate writing once, in a process of its own.
 
-    Times of frames are None where the contestant takes frames from a camera of its own.
+    Times of frames are None where the candidate takes frames from a camera of its own.
     """
 
     scenario: str
-    contestant: str
+    candidate: str
     shape: tuple[int, int]
     n_planned: int
     n_frames: int = 0
@@ -58,7 +58,7 @@ class Measurement:
     @property
     def key(self) -> tuple[str, int, str]:
         """What repeated runs have in common."""
-        return self.scenario, self.n_planned, self.contestant
+        return self.scenario, self.n_planned, self.candidate
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -77,9 +77,9 @@ class BenchResult:
     stores_metadata: dict[str, bool] = field(default_factory=dict)
 
     def medians(self) -> list[Measurement]:
-        """Return the median of each contestant's successful runs, in the order they ran.
+        """Return the median of each candidate's successful runs, in the order they ran.
 
-        Every number is a median of its own. A contestant of which one run was not intact is not
+        Every number is a median of its own. A candidate of which one run was not intact is not
         intact; one without a successful run is returned with its error.
         """
         groups: dict[tuple[str, int, str], list[Measurement]] = {}
@@ -88,7 +88,7 @@ class BenchResult:
         return [_median(group) for group in groups.values()]
 
     def ratio(self, one: Measurement, name: str) -> float | None:
-        """Return the throughput of `one` over that of the contestant `name` in the same case."""
+        """Return the throughput of `one` over that of the candidate `name` in the same case."""
         for other in self.medians():
             if other.key == (one.scenario, one.n_planned, name) and other.mb_per_s:
                 return one.mb_per_s / other.mb_per_s
@@ -137,7 +137,7 @@ def _median_value(values: list[Any]) -> Any:
 def main_table(result: BenchResult) -> Group:
     """Return a table for each scenario and number of frames, and what machine it was.
 
-    Contestants are sorted by throughput. `x bare` is their throughput over the bare loop's, and
+    Candidates are sorted by throughput. `x bare` is their throughput over the bare loop's, and
     `bigtiff x` how many times faster our writer is than the one in the row.
     """
     medians = result.medians()
@@ -160,7 +160,7 @@ def _case_table(result: BenchResult, group: list[Measurement]) -> Table:
     dtype = SCENARIOS[first.scenario].cases[0].dtype
     title = f"{first.scenario}: {first.n_planned} frames of {height} x {width} {dtype}"
     table = Table(title=title, caption=SCENARIOS[first.scenario].question)
-    ours = [name for name in OURS if any(one.contestant == name for one in group)]
+    ours = [name for name in OURS if any(one.candidate == name for one in group)]
     table.add_column("writer")
     table.add_column("metadata")
     for name in ("MB/s", "x bare", *(f"{name} x" for name in ours), "frames/s"):
@@ -173,13 +173,13 @@ def _case_table(result: BenchResult, group: list[Measurement]) -> Table:
 
 
 def _cells(result: BenchResult, one: Measurement, ours: list[str]) -> list[str]:
-    label = CONTESTANTS[one.contestant].label
+    label = CANDIDATES[one.candidate].label
     if one.error:
         return [label, f"failed: {one.error}"]
     stopped = f" ({one.n_frames} frames)" if one.n_frames < one.n_planned else ""
     return [
         label + stopped,
-        "yes" if result.stores_metadata.get(one.contestant) else "no",
+        "yes" if result.stores_metadata.get(one.candidate) else "no",
         f"{one.mb_per_s:.0f}",
         _number(result.ratio(one, BARE)),
         *(_number(_times_faster(result, one, name)) for name in ours),
@@ -204,7 +204,7 @@ def _growth_table(medians: list[Measurement]) -> Table | None:
     by_name: dict[str, list[Measurement]] = {}
     for one in medians:
         if one.scenario == "memory" and one.error is None:
-            by_name.setdefault(one.contestant, []).append(one)
+            by_name.setdefault(one.candidate, []).append(one)
     pairs = [sorted(ones, key=lambda one: one.n_planned) for ones in by_name.values()]
     pairs = [ones for ones in pairs if len(ones) > 1]
     if not pairs:
@@ -221,7 +221,7 @@ def _growth_table(medians: list[Measurement]) -> Table | None:
 def _growth_cells(short: Measurement, long: Measurement) -> list[str]:
     first, last = long.first_tenth_ms, long.last_tenth_ms
     return [
-        CONTESTANTS[long.contestant].label,
+        CANDIDATES[long.candidate].label,
         f"{short.peak_rss_mb:.0f}",
         f"{long.peak_rss_mb:.0f}",
         "" if first is None else f"{first * 1e3:.1f}",
@@ -258,7 +258,7 @@ def save_plot(result: BenchResult, path: Path) -> None:
 
 def _draw(axes: Any, panel: list[Measurement]) -> None:
     first = panel[0]
-    labels = [CONTESTANTS[one.contestant].label for one in panel]
+    labels = [CANDIDATES[one.candidate].label for one in panel]
     bars = axes.barh(labels, [one.mb_per_s for one in panel], color=[_colour(one) for one in panel])
     axes.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
     axes.set_title(f"{first.n_planned} frames of {first.shape[0]} x {first.shape[1]}", fontsize=10)
@@ -269,6 +269,6 @@ def _draw(axes: Any, panel: list[Measurement]) -> None:
 
 
 def _colour(one: Measurement) -> str:
-    if one.contestant in ("bare", "camera"):
+    if one.candidate in ("bare", "camera"):
         return BARE_COLOUR
-    return OURS_COLOUR if CONTESTANTS[one.contestant].ours else PEER_COLOUR
+    return OURS_COLOUR if CANDIDATES[one.candidate].ours else PEER_COLOUR

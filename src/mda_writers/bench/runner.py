@@ -1,4 +1,4 @@
-"""Alternating runs: every contestant once, then every contestant again.
+"""Alternating runs: every candidate once, then every candidate again.
 
 A disk has moods (its cache fills, a neighbour wakes up). Taking turns lets each of them hit
 everyone alike, which makes ratios within one benchmark worth quoting.
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import psutil
 
-from mda_writers.bench.contestants import CONTESTANTS, MEASURED_BY
+from mda_writers.bench.candidates import CANDIDATES, MEASURED_BY
 from mda_writers.bench.results import BenchResult, Measurement
 from mda_writers.bench.scenarios import SCENARIOS, BenchOptions, Case, cases_of
 
@@ -39,11 +39,11 @@ LIBRARIES = (
 
 
 class Turn(NamedTuple):
-    """One contestant's turn."""
+    """One candidate's turn."""
 
     scenario: str
     case: Case
-    contestant: str
+    candidate: str
 
 
 def run_bench(
@@ -61,14 +61,14 @@ def run_bench(
     Raises
     ------
     ValueError
-        A scenario or contestant that does not exist; the text lists those that do.
+        A scenario or candidate that does not exist; the text lists those that do.
     """
     _check_names(options)
     options.out.mkdir(parents=True, exist_ok=True)
     result = BenchResult(machine=describe_machine(options.out))
     turns = list(_turns(options, result))
     for i, turn in enumerate(turns, 1):
-        head = f"{i}/{len(turns)} {turn.scenario} {turn.case.n_frames} x {turn.contestant}"
+        head = f"{i}/{len(turns)} {turn.scenario} {turn.case.n_frames} x {turn.candidate}"
         progress(head)
         measurement = run_turn(turn, options)
         result.measurements.append(measurement)
@@ -94,7 +94,7 @@ def run_turn(turn: Turn, options: BenchOptions) -> Measurement:
 def _child(turn: Turn, options: BenchOptions, path: Path) -> Measurement:
     words = {
         "scenario": turn.scenario,
-        "contestant": turn.contestant,
+        "candidate": turn.candidate,
         "shape": turn.case.shape,
         "dtype": turn.case.dtype,
         "n": turn.case.n_frames,
@@ -119,7 +119,7 @@ def _failed(turn: Turn, error: Exception) -> Measurement:
     text = lines.decode() if isinstance(lines, bytes) else lines
     return Measurement(
         scenario=turn.scenario,
-        contestant=turn.contestant,
+        candidate=turn.candidate,
         shape=turn.case.shape,
         n_planned=turn.case.n_frames,
         error=text.strip().splitlines()[-1],
@@ -130,7 +130,7 @@ def _turns(options: BenchOptions, result: BenchResult) -> Iterator[Turn]:
     """Yield the turns in order, and note in `result` who takes none."""
     for name in options.scenarios:
         scenario = SCENARIOS[name]
-        wanted = options.only or scenario.contestants
+        wanted = options.only or scenario.candidates
         able = [one for one in wanted if _is_able(one, result)]
         for _ in range(options.runs):
             for case in cases_of(scenario, options):
@@ -138,17 +138,17 @@ def _turns(options: BenchOptions, result: BenchResult) -> Iterator[Turn]:
 
 
 def _is_able(name: str, result: BenchResult) -> bool:
-    contestant = CONTESTANTS[name]
-    if reason := contestant.available():
+    candidate = CANDIDATES[name]
+    if reason := candidate.available():
         result.unavailable[name] = reason
         return False
-    result.stores_metadata[name] = contestant.keeps_metadata
+    result.stores_metadata[name] = candidate.keeps_metadata
     return True
 
 
 def _check_names(options: BenchOptions) -> None:
     _check("scenario", options.scenarios, SCENARIOS)
-    _check("contestant", options.only, CONTESTANTS)
+    _check("candidate", options.only, CANDIDATES)
 
 
 def _check(kind: str, names: tuple[str, ...], known: Collection[str]) -> None:

@@ -32,7 +32,7 @@ class Scenario:
 
     question: str
     cases: tuple[Case, ...]
-    contestants: tuple[str, ...] = ("bare", *OURS)
+    candidates: tuple[str, ...] = ("bare", *OURS)
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -121,9 +121,9 @@ class BenchOptions:
         A folder on the disk to be measured. It is made when missing; what the benchmark writes
         into it is deleted after each run.
     runs
-        How many times each contestant writes; the table shows medians.
+        How many times each candidate writes; the table shows medians.
     only
-        Names of contestants; empty means those of the scenario.
+        Names of candidates; empty means those of the scenario.
     shape
         Frame height and width instead of the scenario's.
     n_bytes
@@ -132,7 +132,7 @@ class BenchOptions:
         The camera stops after this many seconds, so that a slow peer is rated on what it took
         until then. Finishing is not part of it.
     warm_memory
-        Let each contestant find memory that the machine really has, see `warm`.
+        Let each candidate find memory that the machine really has, see `warm`.
     idle_s
         Seconds of rest before each turn.
     timeout_s

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mda_writers.dataset.coordinates import CoordinateError, has_position, rows_and_columns
+from mda_writers.dataset.coordinates import has_position, rows_and_columns
 from mda_writers.dataset.source import level_depths, level_shapes, read_level
+from mda_writers.errors import CoordinateError
 from mda_writers.model.layout import AXES
 from mda_writers.model.slots import FewSlots, dense
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mda_writers.errors import CoordinateError, MissingFrameError
 from mda_writers.model.layout import AXES, by_event_channel
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALIASES",
     "Chosen",
-    "CoordinateError",
     "Coordinates",
-    "MissingFrameError",
     "Value",
     "cameras_of",
 ]
@@ -522,14 +521,6 @@ def _ordered(
                 f"Axis {axis} has {len(values)} values: name it in axes, or say which {axis}."
             )
     return {axis: kept[axis] for axis in names}, fixed | {a: v[0] for a, v in left.items()}
-
-
-class CoordinateError(LookupError):
-    """There is no such axis, value, or frame; the text lists what there is."""
-
-
-class MissingFrameError(CoordinateError):
-    """There is no such value, or no frame on disk for it."""
 
 
 class ImageTable:

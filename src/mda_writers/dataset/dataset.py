@@ -21,19 +21,18 @@ from mda_writers.dataset.arrays import (
 )
 from mda_writers.dataset.coordinates import (
     ALIASES,
-    CoordinateError,
     Coordinates,
-    MissingFrameError,
     Value,
     cameras_of,
     choose,
 )
 from mda_writers.dataset.source import MISSING, level_shapes, read_level
+from mda_writers.errors import CoordinateError, MissingFrameError
 from mda_writers.model.layout import CameraChannels
 from mda_writers.model.locate import of_camera, side_by_side
+from mda_writers.model.microscope import MicroscopeInfo
 from mda_writers.model.plan import planned_images
 from mda_writers.model.report import MISSING_LISTED
-from mda_writers.model.scope import Scope
 from mda_writers.model.slots import FewSlots, dense
 from mda_writers.storage.disk_space import human_bytes
 
@@ -632,10 +631,10 @@ def _planned_places(contents: Contents) -> dict[str, np.ndarray]:
         return {}
     from useq import MDASequence
 
-    scope = Scope.from_summary(contents.summary_metadata)
+    microscope = MicroscopeInfo.from_summary(contents.summary_metadata)
     plans = {
         plan.image_index: plan
-        for plan in planned_images(MDASequence.model_validate(contents.sequence), scope)
+        for plan in planned_images(MDASequence.model_validate(contents.sequence), microscope)
     }
     found = {}
     for image in holed:

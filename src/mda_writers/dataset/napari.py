@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mda_writers.dataset.opening import find_recording, open_dataset
-from mda_writers.errors import CorruptRecordingError, WriteError
+from mda_writers.errors import CorruptRecordingError, RecordingError
 from mda_writers.model.layout import channel_color
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
     except CorruptRecordingError:
         # one of ours that is damaged: reading it says so, where others would show what they can
         return read if _is_ours(each) else None
-    except (WriteError, OSError, ImportError):
+    except (RecordingError, OSError, ImportError):
         return None
     return read
 

@@ -54,7 +54,7 @@ def open_dataset(path: Any, *, storage_options: Mapping[str, Any] | None = None)
     recording = find_recording(named)
     if recording is not None:
         return Dataset(RecordingSource(recording, storage_options), recording)
-    return Dataset(_foreign(named), named)
+    return Dataset(_third_party(named), named)
 
 
 def _path_of(path: Any) -> Path | str:
@@ -69,31 +69,31 @@ def _path_of(path: Any) -> Path | str:
 
 def _of_store(address: str, storage_options: Mapping[str, Any] | None) -> FrameSource:
     """Return what reads an address; what its writer left in the current folder tells the most."""
-    from mda_writers.dataset.foreign_zarr import ForeignZarr
+    from mda_writers.dataset.third_party_zarr import ThirdPartyZarr
 
     beside = Path.cwd() / address.rstrip("/").rpartition("/")[2]
     if recording_of(beside) == beside and _address_of(beside) == address.rstrip("/"):
         return RecordingSource(beside, storage_options)
-    return ForeignZarr(address, storage_options)
+    return ThirdPartyZarr(address, storage_options)
 
 
 def _address_of(recording: Path) -> str:
     return str(StoredRecording.find(recording).header.get("url", ""))
 
 
-def _foreign(path: Path) -> FrameSource:
+def _third_party(path: Path) -> FrameSource:
     if not path.exists():
         raise FileNotFoundError(_nothing_at(path))
     if path.is_dir():
         return _folder(path)
     if path.suffix.lower() in _TIFF:
-        from mda_writers.dataset.foreign_tiff import ForeignTiff
+        from mda_writers.dataset.third_party_tiff import ThirdPartyTiff
 
-        return ForeignTiff(path)
+        return ThirdPartyTiff(path)
     if path.suffix.lower() in _VIDEO:
-        from mda_writers.dataset.foreign_video import ForeignVideo
+        from mda_writers.dataset.third_party_video import ThirdPartyVideo
 
-        return ForeignVideo(path)
+        return ThirdPartyVideo(path)
     raise CorruptRecordingError(
         f"{path}: not a file that can be opened; known are TIFF ({', '.join(_TIFF)}), "
         f"video ({', '.join(_VIDEO)}), Zarr and NDTiff folders, and recordings of this package."
@@ -123,9 +123,9 @@ def _folder(path: Path) -> FrameSource:
 
         return NDTiffSource(path)
     if any((path / name).exists() for name in ("zarr.json", ".zattrs", ".zgroup")):
-        from mda_writers.dataset.foreign_zarr import ForeignZarr
+        from mda_writers.dataset.third_party_zarr import ThirdPartyZarr
 
-        return ForeignZarr(str(path))
+        return ThirdPartyZarr(str(path))
     raise CorruptRecordingError(
         f"{path}: a folder without a recording of this package, and neither Zarr nor NDTiff."
     )

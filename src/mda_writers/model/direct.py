@@ -12,8 +12,8 @@ import numpy as np
 from mda_writers.errors import FrameError
 from mda_writers.model.layout import AXES, Layout
 from mda_writers.model.locate import Locator
+from mda_writers.model.microscope import Camera, MicroscopeInfo
 from mda_writers.model.plan import PlannedImage, image_index, image_name
-from mda_writers.model.scope import Camera, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class DirectPlan:
 
     def locator(self, file_name: str) -> Locator:
         """Return the locator of the frames to come."""
-        return Locator(self._planned(), Scope(cameras=(self._camera(),)), file_name)
+        return Locator(self._planned(), MicroscopeInfo(cameras=(self._camera(),)), file_name)
 
     def layout(self) -> Layout:
         """Return what is known of the recording."""

@@ -13,6 +13,7 @@ import numpy as np
 from mda_writers.errors import FrameError
 from mda_writers.model.frame import Frame, Place
 from mda_writers.model.layout import AXES, CameraChannels, ImageLayout
+from mda_writers.model.microscope import Camera, MicroscopeInfo
 from mda_writers.model.names import (
     CHANNEL_BYTES,
     MAX_NAME_LENGTH,
@@ -30,7 +31,6 @@ from mda_writers.model.plan import (
     is_open_ended,
     planned_images,
 )
-from mda_writers.model.scope import Camera, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -66,18 +66,22 @@ class Locator:
     ----------
     planned : list of PlannedImage
         The images known beforehand; empty when nothing is.
-    scope : Scope
+    microscope : MicroscopeInfo
         The microscope.
     file_name : str
         The recording's own name: the file of its only image, or the stem of their names.
     """
 
-    def __init__(self, planned: list[PlannedImage], scope: Scope, file_name: str) -> None:
-        self._images = RunImages(planned, scope, file_name)
+    def __init__(
+        self, planned: list[PlannedImage], microscope: MicroscopeInfo, file_name: str
+    ) -> None:
+        self._images = RunImages(planned, microscope, file_name)
         self._open_ended = not planned
 
     @classmethod
-    def of_sequence(cls, sequence: MDASequence, scope: Scope, file_name: str) -> Locator:
+    def of_sequence(
+        cls, sequence: MDASequence, microscope: MicroscopeInfo, file_name: str
+    ) -> Locator:
         """Return the locator for a run of `sequence`.
 
         Raises
@@ -85,8 +89,8 @@ class Locator:
         ValueError
             If the sequence is known and holds no events.
         """
-        planned = [] if is_open_ended(sequence) else planned_images(sequence, scope)
-        return cls(planned, scope, file_name)
+        planned = [] if is_open_ended(sequence) else planned_images(sequence, microscope)
+        return cls(planned, microscope, file_name)
 
     def put_files(self, file_of: FileOf) -> None:
         """Have `file_of` say where each image lies, instead of in a file of its own."""
@@ -198,19 +202,21 @@ class RunImages:
     ----------
     planned : list of PlannedImage
         The images known beforehand; empty when nothing is.
-    scope : Scope
+    microscope : MicroscopeInfo
         The microscope.
     file_name : str
         The recording's own name: the file of its only image, or the stem of their names.
     """
 
-    def __init__(self, planned: list[PlannedImage], scope: Scope, file_name: str) -> None:
-        self._scope = scope
+    def __init__(
+        self, planned: list[PlannedImage], microscope: MicroscopeInfo, file_name: str
+    ) -> None:
+        self._microscope = microscope
         self._file_name = file_name
         # cameras with images of their own; the others lie side by side in c
         switched = any(image.cameras for image in planned)
-        differ = scope.cameras_differ and not switched
-        self._own = set(range(len(scope.cameras))) if differ else set[int]()
+        differ = microscope.cameras_differ and not switched
+        self._own = set(range(len(microscope.cameras))) if differ else set[int]()
         self._by_key: dict[str, RunImage] = {}
         self._by_slot: dict[Slot, RunImage] = {}
         self._taken: set[str] = set()
@@ -275,20 +281,22 @@ class RunImages:
             return image_index(index), None
         chosen, camera = image_index(index), index.get("cam", 0)
         shared = self._by_slot.get((chosen, None))
-        beside = camera < len(self._scope.cameras) if shared is None else shared.takes(index)
+        beside = camera < len(self._microscope.cameras) if shared is None else shared.takes(index)
         return chosen, camera if camera in self._own or not beside else None
 
     def _plan(self, planned: PlannedImage) -> None:
         if not self._own:
             self._add(planned, None, self._first_camera(planned))
         for number in sorted(self._own):
-            self._add(planned, number, self._scope.cameras[number])
+            self._add(planned, number, self._microscope.cameras[number])
 
     def _first_camera(self, planned: PlannedImage) -> Camera:
         """Return the camera that an image's first frame is to be expected from."""
-        known = {camera.label: camera for some in self._scope.devices.values() for camera in some}
+        known = {
+            camera.label: camera for some in self._microscope.devices.values() for camera in some
+        }
         labels = planned.cameras[min(planned.cameras)] if planned.cameras else ("",)
-        return known.get(labels[0], self._scope.cameras[0])
+        return known.get(labels[0], self._microscope.cameras[0])
 
     def _give_own_images(self, camera: int, frame: Frame) -> RunImage:
         """Move a camera that turns out to differ from the first out of the shared images."""
@@ -306,7 +314,7 @@ class RunImages:
         return Camera(label, frame.pixels.shape, frame.pixels.dtype.name)
 
     def _label(self, camera: int) -> str:
-        known = self._scope.cameras
+        known = self._microscope.cameras
         return known[camera].label if camera < len(known) else f"Camera-{camera + 1}"
 
     def _add(
@@ -314,7 +322,7 @@ class RunImages:
     ) -> RunImage:
         """Add an image for all cameras side by side, or for camera `number` alone."""
         if number is None:
-            labels = [self._label(n) for n in range(len(self._scope.cameras))]
+            labels = [self._label(n) for n in range(len(self._microscope.cameras))]
             channels = CameraChannels(labels, planned.cameras)
         else:
             planned = of_camera(planned, number)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from useq import MDAEvent, MDASequence
 
-    from mda_writers.model.scope import Scope
+    from mda_writers.model.microscope import MicroscopeInfo
 
 
 ImageIndex = tuple[tuple[str, int], ...]
@@ -80,10 +80,12 @@ def is_open_ended(sequence: MDASequence) -> bool:
     return any(c.__name__ == "GeneratorMDASequence" for c in type(sequence).__mro__)
 
 
-def planned_images(sequence: MDASequence, scope: Scope | None = None) -> list[PlannedImage]:
+def planned_images(
+    sequence: MDASequence, microscope: MicroscopeInfo | None = None
+) -> list[PlannedImage]:
     """Return the images that `sequence` will make, in order of acquisition.
 
-    With a `scope`, channels whose presets switch the camera are planned with those cameras.
+    With a `microscope`, channels whose presets switch the camera are planned with those cameras.
 
     Raises
     ------
@@ -95,52 +97,57 @@ def planned_images(sequence: MDASequence, scope: Scope | None = None) -> list[Pl
             "The sequence is empty: it has no channels, positions, z planes or time points. "
             "Give it at least one, for example channels=['FITC']."
         )
-    if scope is not None and not _switches_cameras(sequence, scope):
-        scope = None
+    if microscope is not None and not _switches_cameras(sequence, microscope):
+        microscope = None
     if _fills_its_box(sequence):
-        cameras = _cameras_of_channels(sequence, scope) if scope else {}
+        cameras = _cameras_of_channels(sequence, microscope) if microscope else {}
         if cameras is not None:
             return list(_boxes(sequence, cameras))
     # a copy: autofocus plans remember what they yielded, and the run must not notice us
     events = sequence.model_copy(deep=True)
-    return list(_from_events(events, sequence.axis_order, scope))
+    return list(_from_events(events, sequence.axis_order, microscope))
 
 
-def _switches_cameras(sequence: MDASequence, scope: Scope) -> bool:
+def _switches_cameras(sequence: MDASequence, microscope: MicroscopeInfo) -> bool:
     """Whether a channel of `sequence` selects another camera than the one that is selected."""
     sequences = [sequence, *(p.sequence for p in sequence.stage_positions if p.sequence)]
     presets = {(c.group, c.config) for each in sequences for c in each.channels}
-    return any(scope.presets.get(preset, scope.selected) != scope.selected for preset in presets)
+    return any(
+        microscope.presets.get(preset, microscope.selected) != microscope.selected
+        for preset in presets
+    )
 
 
-def _cameras_of_channels(sequence: MDASequence, scope: Scope) -> dict[int, tuple[str, ...]] | None:
+def _cameras_of_channels(
+    sequence: MDASequence, microscope: MicroscopeInfo
+) -> dict[int, tuple[str, ...]] | None:
     """Return the cameras that take each channel; None where one has not the same every time.
 
     A channel that selects no camera is taken with the one of the channel before. The first one
     comes after the last one the next time.
     """
     devices = []
-    device = scope.selected
+    device = microscope.selected
     for channel in sequence.channels:
-        device = scope.presets.get((channel.group, channel.config), device)
+        device = microscope.presets.get((channel.group, channel.config), device)
         devices.append(device)
     first = sequence.channels[0]
-    if device != scope.selected and (first.group, first.config) not in scope.presets:
+    if device != microscope.selected and (first.group, first.config) not in microscope.presets:
         return None
-    return {c: _labels(scope, device) for c, device in enumerate(devices)}
+    return {c: _labels(microscope, device) for c, device in enumerate(devices)}
 
 
-def _labels(scope: Scope, device: str) -> tuple[str, ...]:
+def _labels(microscope: MicroscopeInfo, device: str) -> tuple[str, ...]:
     """Return the labels of the cameras behind a device."""
-    return tuple(camera.label for camera in scope.devices.get(device, ())) or (device,)
+    return tuple(camera.label for camera in microscope.devices.get(device, ())) or (device,)
 
 
 class _SelectedCamera:
     """The camera device that is selected, event by event, as the engine sets events up."""
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._device = scope.selected
+    def __init__(self, microscope: MicroscopeInfo) -> None:
+        self._microscope = microscope
+        self._device = microscope.selected
         self._preset = ("", "")
 
     def labels_at(self, event: MDAEvent) -> tuple[str, ...]:
@@ -148,9 +155,9 @@ class _SelectedCamera:
         if event.channel:
             preset = (event.channel.group, event.channel.config)
             if preset != self._preset:
-                self._device = self._scope.presets.get(preset, self._device)
+                self._device = self._microscope.presets.get(preset, self._device)
             self._preset = preset
-        return _labels(self._scope, self._device)
+        return _labels(self._microscope, self._device)
 
 
 def takes_frame(event: MDAEvent) -> bool:
@@ -251,15 +258,15 @@ def _step(values: Mapping[int, float | None]) -> float | None:
 
 
 def _from_events(
-    events: Iterable[MDAEvent], axis_order: Iterable[str], scope: Scope | None
+    events: Iterable[MDAEvent], axis_order: Iterable[str], microscope: MicroscopeInfo | None
 ) -> Iterator[PlannedImage]:
     """Return the images that `events` make: the exact way, where boxes have holes or differ.
 
-    With a `scope`, each event is planned with the cameras that are selected by then.
+    With a `microscope`, each event is planned with the cameras that are selected by then.
     """
     groups: defaultdict[ImageIndex, list[MDAEvent]] = defaultdict(list)
     seen: Counter[frozenset[tuple[str, int]]] = Counter()
-    selected = _SelectedCamera(scope) if scope else None
+    selected = _SelectedCamera(microscope) if microscope else None
     cameras: dict[int, tuple[str, ...]] = {}
     for event in events:
         labels = selected.labels_at(event) if selected else ()

@@ -17,8 +17,8 @@ from mda_writers.formats.base import format_of
 from mda_writers.model.direct import DirectPlan
 from mda_writers.model.frame import Frame
 from mda_writers.model.locate import Locator
+from mda_writers.model.microscope import Camera, MicroscopeInfo
 from mda_writers.model.plan import PlannedImage
-from mda_writers.model.scope import Camera, Scope
 from mda_writers.recording.files import (
     StoredRecording,
     journal_path,
@@ -190,7 +190,7 @@ def locator_of(header: Mapping[str, Any], file_name: str) -> Locator:
     if PLANNED in header:
         planned = _PLANNED.validate_python(header[PLANNED])
         cameras = _CAMERAS.validate_python(header.get(CAMERAS, ()))
-        return Locator(planned, Scope(cameras=tuple(cameras) or (Camera(""),)), file_name)
+        return Locator(planned, MicroscopeInfo(cameras=tuple(cameras) or (Camera(""),)), file_name)
     direct = header.get("direct")
     if direct is not None:
         names = tuple(direct["channels"])
@@ -198,11 +198,11 @@ def locator_of(header: Mapping[str, Any], file_name: str) -> Locator:
             1, 1, None, None, direct["sizes"], names, None, None, None, direct["camera"]
         )
         return plan.locator(file_name)
-    scope = Scope.from_summary(header.get("summary_metadata") or {})
+    microscope = MicroscopeInfo.from_summary(header.get("summary_metadata") or {})
     sequence = sequence_of(header)
     if sequence is None:
-        return Locator([], scope, file_name)
-    return Locator.of_sequence(sequence, scope, file_name)
+        return Locator([], microscope, file_name)
+    return Locator.of_sequence(sequence, microscope, file_name)
 
 
 def sequence_of(header: Mapping[str, Any]) -> useq.MDASequence | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.dataset.recording_source import RecordingSource
-from mda_writers.errors import WriteError
+from mda_writers.errors import RecordingError
 from mda_writers.recording.files import StoredRecording, journal_path, recording_path
 from mda_writers.recording.journal import Journal
 from mda_writers.report.pixels import PIXEL_BYTES, PixelLook, look_at
@@ -197,7 +197,7 @@ def _frames(stored: StoredRecording, problems: list[str]) -> FrameColumns:
         if stored.report is None:
             raise  # it has just ended
         why = "there is no sidecar"
-    except (WriteError, OSError, ValueError, KeyError, TypeError) as error:
+    except (RecordingError, OSError, ValueError, KeyError, TypeError) as error:
         why = str(error)
     problems.append(f"The metadata of the frames could not be read: {why}")
     return read_columns([])
@@ -206,7 +206,7 @@ def _frames(stored: StoredRecording, problems: list[str]) -> FrameColumns:
 def _source(stored: StoredRecording, problems: list[str]) -> RecordingSource | None:
     try:
         return RecordingSource(stored.path)
-    except (WriteError, OSError, ValueError, ImportError) as error:
+    except (RecordingError, OSError, ValueError, ImportError) as error:
         problems.append(f"The pixels could not be read: {error}")
         return None
 
@@ -233,7 +233,7 @@ def _pixels(source: RecordingSource | None, share: int, problems: list[str]) -> 
         return None
     try:
         return look_at(source, ROWS // share, PIXEL_BYTES // share)
-    except (WriteError, OSError, ValueError) as error:
+    except (RecordingError, OSError, ValueError) as error:
         problems.append(f"The pixels could not be read: {error}")
         return None
 
@@ -249,7 +249,7 @@ def _verified(
         return None
     try:
         return verify(stored.path, progress=False)
-    except (WriteError, OSError, ValueError) as error:
+    except (RecordingError, OSError, ValueError) as error:
         problems.append(f"It could not be verified: {error}")
         return None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mda_writers._version import __version__
-from mda_writers.errors import WriteError
+from mda_writers.errors import RecordingError
 from mda_writers.recording.files import main_path
 from mda_writers.report.facts import DAMAGED, gather
 from mda_writers.report.html import Html, el, join, name
@@ -121,7 +121,7 @@ def _session_recording(
     device = session.devices.get(path, "")
     try:
         facts = gather(path, verify=verify, share=len(session.recordings))
-    except (WriteError, OSError) as error:
+    except (RecordingError, OSError) as error:
         text = el("ul", el("li", error), class_="problems")
         part = el("article", el("header", el("h2", name(shown)), text), id=anchor)
         return Line(anchor, shown, device, problem="unreadable"), part

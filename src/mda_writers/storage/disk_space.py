@@ -6,7 +6,7 @@ import errno
 import shutil
 from typing import TYPE_CHECKING
 
-from mda_writers.errors import DiskFullError, WriteError
+from mda_writers.errors import DiskFullError, RecordingError, WriteError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,9 @@ def as_write_error(error: BaseException, path: Path, said: str, way_out: str = "
     """
     if isinstance(error, WriteError):
         return error
-    if isinstance(error, OSError):
+    if isinstance(error, RecordingError):  # a file that is read while writing is damaged
+        wrapped = WriteError(str(error))
+    elif isinstance(error, OSError):
         wrapped = explained(error, path)
     else:
         wrapped = WriteError(f"{path}: {said} ({type(error).__name__}: {error}). {way_out}".strip())

@@ -32,10 +32,10 @@ from mda_writers.model.encode import sequence_dict, to_json
 from mda_writers.model.frame import Frame
 from mda_writers.model.layout import Layout, by_event_channel, common_steps
 from mda_writers.model.locate import Locator
+from mda_writers.model.microscope import MicroscopeInfo
 from mda_writers.model.names import check_name, split_suffix
 from mda_writers.model.options import FrameSelection, MaxProjection
 from mda_writers.model.plan import image_index, is_open_ended, mark_begun
-from mda_writers.model.scope import Scope
 from mda_writers.pymmcore import (
     Backlog,
     OMETiffWriter,
@@ -515,21 +515,21 @@ class Hooks(Outcome):
     def _plan_of_sequence(
         self, seq: MDASequence, summary: Mapping[str, Any]
     ) -> tuple[Locator, Layout, dict[str, Any]]:
-        scope = Scope.from_summary(summary)
+        microscope = MicroscopeInfo.from_summary(summary)
         try:
-            locator = Locator.of_sequence(seq, scope, self._next_path().name)
+            locator = Locator.of_sequence(seq, microscope, self._next_path().name)
         except ValueError as error:
             raise WriteError(f"{self.path}: {error}") from error
         z_step_um, time_interval_s = common_steps(locator.images)
         layout = Layout(
-            pixel_size_um=scope.pixel_size_um,
+            pixel_size_um=microscope.pixel_size_um,
             z_step_um=z_step_um,
             time_interval_s=time_interval_s,
-            started=scope.started,
-            cameras=_cameras_in_use(locator, scope),
-            bit_depth=scope.bit_depth,
-            objective=scope.objective,
-            magnification=scope.magnification,
+            started=microscope.started,
+            cameras=_cameras_in_use(locator, microscope),
+            bit_depth=microscope.bit_depth,
+            objective=microscope.objective,
+            magnification=microscope.magnification,
             axis_order="".join(seq.axis_order),
         )
         sequence = None if is_open_ended(seq) else sequence_dict(seq)
@@ -916,9 +916,9 @@ def _choose_image(run: Recording, wanted: Mapping[str, Any]) -> ImageLayout:
     )
 
 
-def _cameras_in_use(locator: Locator, scope: Scope) -> tuple[str, ...]:
+def _cameras_in_use(locator: Locator, microscope: MicroscopeInfo) -> tuple[str, ...]:
     planned = (c.camera for image in locator.images for c in image.channels)
-    return tuple(dict.fromkeys(planned)) or tuple(camera.label for camera in scope.cameras)
+    return tuple(dict.fromkeys(planned)) or tuple(camera.label for camera in microscope.cameras)
 
 
 def color_order_of(given: Any) -> ColorOrder:

@@ -52,7 +52,7 @@ class CV2Writer(MDAWriter):
         Frames per second when it is played.
     fourcc : str
         The codec: ``H264``, ``HEVC``, ``VP90``, ``mp4v``, ``XVID``, ``MJPG``, or ``FFV1``, which
-        is lossless and takes 16 bits (best in an ``.mkv``). `codecs` lists what works on this
+        is lossless and takes 16 bits (best in an ``.mkv``). `video_codecs` lists what works on this
         machine. What does not is replaced by the nearest that does, with a warning; FFV1 is not.
     contrast_limits : (float, float), "full" or "auto", optional
         How pixels of more than 8 bits become 8: the values that are shown black and white; all

@@ -11,9 +11,9 @@ import orjson
 
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.base import Format, ImageArray
-from mda_writers.formats.video.film import Film, VideoPool
 from mda_writers.formats.video.options import Subject
 from mda_writers.formats.video.reader import VideoReader, finish_video
+from mda_writers.formats.video.video_file import VideoFile, VideoPool
 from mda_writers.model.names import (
     MAX_NAME_LENGTH,
     room_behind,
@@ -68,7 +68,7 @@ class VideoArray(ImageArray):
         self._options = options
         self._pool = pool
         self._bit_depth = bit_depth
-        self._films: dict[int, Film] = {}
+        self._videos: dict[int, VideoFile] = {}
         self._numbers: dict[tuple[int, ...], int] = {}
         self._time_s = 0.0
         self._clock: Callable[[Frame], float] | None = None
@@ -85,21 +85,21 @@ class VideoArray(ImageArray):
         self._time_s = self._time_s if time_s is None else time_s
 
     def __setitem__(self, index: tuple[int, ...], frame: np.ndarray) -> None:
-        film = self._film(self._channel(index))
-        self._numbers[tuple(index)] = film.take(frame, self._time_s)
+        video = self._video(self._channel(index))
+        self._numbers[tuple(index)] = video.take(frame, self._time_s)
 
     def flush(self) -> None:
         """Return when every frame so far is in its file."""
-        for film in self._films.values():
-            film.release()
+        for video in self._videos.values():
+            video.release()
         self._pool.drain()
 
     def close(self) -> None:
         """Finish every video, whatever becomes of the others."""
         errors = []
-        for film in self._films.values():
+        for video in self._videos.values():
             try:
-                film.close()
+                video.close()
             except BaseException as error:
                 errors.append(error)
         if errors:
@@ -114,13 +114,13 @@ class VideoArray(ImageArray):
     @property
     def files(self) -> tuple[str, ...]:
         """The names of the videos so far."""
-        return tuple(film.path.name for film in list(self._films.values()))
+        return tuple(video.path.name for video in list(self._videos.values()))
 
     def where(self, index: tuple[int, ...]) -> dict[str, Any]:
         """Return which video holds the frame of `index`, and as which of its frames."""
-        film = self._films[self._channel(index)]
-        place = {"file": film.path.name, "frame": self._numbers[tuple(index)]}
-        return place if film.is_exact else {**place, "lossy": True}
+        video = self._videos[self._channel(index)]
+        place = {"file": video.path.name, "frame": self._numbers[tuple(index)]}
+        return place if video.is_exact else {**place, "lossy": True}
 
     # ------------------------------------------------------------ helpers
 
@@ -137,19 +137,19 @@ class VideoArray(ImageArray):
             if place in self._numbers:
                 by_channel[self._channel(place)].append((self._numbers[place], target))
         for channel, frames in by_channel.items():
-            _read_into(pixels, self._films[channel].path, sorted(frames))
+            _read_into(pixels, self._videos[channel].path, sorted(frames))
 
     def _channel(self, index: tuple[int, ...]) -> int:
         axes = list(self._image().sizes)
         return int(index[axes.index("c")]) if "c" in axes else 0
 
-    def _film(self, channel: int) -> Film:
-        if channel not in self._films:
+    def _video(self, channel: int) -> VideoFile:
+        if channel not in self._videos:
             image = self._image()
             path = self._folder / self._pool.name(_file_name(self._folder, image, channel))
             subject = self._subject(image, channel)
-            self._films[channel] = Film(path, subject, self._options, self._pool)
-        return self._films[channel]
+            self._videos[channel] = VideoFile(path, subject, self._options, self._pool)
+        return self._videos[channel]
 
     def _subject(self, image: ImageLayout, channel: int) -> Subject:
         known = image.channels[channel] if channel < len(image.channels) else None

@@ -16,7 +16,7 @@ _TRIAL_SHAPE = (64, 96)
 _TRIAL_FRAMES = 3
 
 
-def codecs(suffix: str | None = None) -> dict[str, list[str]]:
+def video_codecs(suffix: str | None = None) -> dict[str, list[str]]:
     """Return what works here: suffix → four letters of the codecs, the usual one first.
 
     Parameters
@@ -43,11 +43,11 @@ def choose_codec(fourcc: str, suffix: str) -> tuple[Codec, str]:
         if can_encode(name, suffix):
             return CODECS[name], (
                 f"{fourcc} cannot be encoded into {suffix} on this machine: {name} is used "
-                f"instead. mda_writers.codecs() lists what works here."
+                f"instead. mda_writers.video_codecs() lists what works here."
             )
     raise ValueError(
         f"{fourcc} cannot be encoded into {suffix} on this machine, and nothing keeps its promise "
-        f"instead. What works here: {', '.join(codecs(suffix)[suffix]) or 'nothing'}."
+        f"instead. What works here: {', '.join(video_codecs(suffix)[suffix]) or 'nothing'}."
     )
 
 

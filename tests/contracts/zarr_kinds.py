@@ -1,4 +1,4 @@
-"""OME-Zarr in its forms, each with stock readers, for the promises."""
+"""OME-Zarr in its forms, each with stock readers, for the contracts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
+from contracts.kind import Kind
 from mda_writers import OMEZarrWriter
 from mda_writers.formats.zarr.shards import box_of, read_index, shard_path
-from promises.kind import Kind
 from zarr_reading import read_with_tensorstore
 
 if TYPE_CHECKING:

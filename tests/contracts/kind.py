@@ -1,4 +1,4 @@
-"""What a format has to say about itself so that the promises can be tested on it."""
+"""What a format has to say about itself so that the contracts can be tested on it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The promises, kept by file series.
+"""The contracts, kept by file series.
 
-What a promise says about one file for all frames of an image is said here about many.
+What a contract says about one file for all frames of an image is said here about many.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from contracts.crash import CrashContract
+from contracts.disk import FRAME, FullDiskContract, loops
+from contracts.doubles import CountingEngine
+from contracts.failure import FailureContract
+from contracts.kind import on_record
+from contracts.series_kinds import TiffSeries
+from contracts.truth import TruthContract
+from contracts.verifying import VerifyContract
 from mda_writers import record, verify
-from promises.crash import CrashPromises
-from promises.disk import FRAME, FullDiskPromises, loops
-from promises.doubles import CountingEngine
-from promises.failure import FailurePromises
-from promises.kind import on_record
-from promises.series_kinds import TiffSeries
-from promises.truth import TruthPromises
-from promises.verifying import VerifyPromises
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
-class TestCrash(TiffSeries, CrashPromises):
+class TestCrash(TiffSeries, CrashContract):
     """A killed process."""
 
     # two of the six ways; how frames are handed over is no matter of the format
@@ -41,7 +41,7 @@ class TestCrash(TiffSeries, CrashPromises):
         super().test_kill_at_any_moment_keeps_every_journalled_frame(mode, planned, tmp_path)
 
 
-class TestFullDisk(TiffSeries, FullDiskPromises):
+class TestFullDisk(TiffSeries, FullDiskContract):
     """A disk that fills up."""
 
     def make_writer(self, folder: Path, **options: Any) -> MDAWriter:
@@ -58,18 +58,18 @@ class TestFullDisk(TiffSeries, FullDiskPromises):
     def test_file_size_limit_is_a_full_disk(self) -> None: ...
 
 
-class TestFailure(TiffSeries, FailurePromises):
+class TestFailure(TiffSeries, FailureContract):
     """A writer that fails."""
 
     @pytest.mark.skip(reason="each run has a new folder; see test_each_run_has_a_new_folder")
     def test_existing_files_of_others_are_not_touched(self) -> None: ...
 
 
-class TestTruth(TiffSeries, TruthPromises):
+class TestTruth(TiffSeries, TruthContract):
     """What the report says."""
 
 
-class TestVerify(TiffSeries, VerifyPromises):
+class TestVerify(TiffSeries, VerifyContract):
     """Reading back against the checksums."""
 
     def test_missing_file_is_named(self, copy: Path) -> None:

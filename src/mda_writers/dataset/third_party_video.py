@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class ForeignVideo(StaticSource):
+class ThirdPartyVideo(StaticSource):
     """Reads one video from elsewhere: its frames lie along t.
 
     Parameters
@@ -61,4 +61,4 @@ class ForeignVideo(StaticSource):
         self._reader.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ForeignVideo, (self._path,)
+        return ThirdPartyVideo, (self._path,)

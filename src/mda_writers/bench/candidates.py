@@ -23,7 +23,7 @@ from pymmcore_plus import CMMCorePlus
 from mda_writers.bench.camera import Camera
 
 
-class Contestant:
+class Candidate:
     """One way to write frames.
 
     A subclass names itself and the modules it needs, and fills in `run` and `read`. Its set-up
@@ -63,7 +63,7 @@ class Contestant:
         return None
 
 
-class DirectMode(Contestant):
+class DirectMode(Candidate):
     """`begin`, `add_frame`, `finish`; journal, sidecar and checksums as by default."""
 
     keeps_metadata = True
@@ -131,7 +131,7 @@ class Job:
     Parameters
     ----------
     path
-        An empty folder, all of the contestant's own.
+        An empty folder, all of the candidate's own.
     frames
         The camera: iterate over it once.
     n
@@ -155,7 +155,7 @@ class Job:
         return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
 
 
-OURS: list[Contestant] = [
+OURS: list[Candidate] = [
     BigTiff("bigtiff", "mda-writers BigTiffWriter"),
     OMEZarr("omezarr", "mda-writers OMEZarrWriter"),
     OMEZarr("omezarr-lz4", "mda-writers OMEZarrWriter, lz4", compression="blosc-lz4"),
@@ -166,7 +166,7 @@ OURS: list[Contestant] = [
 OUR_TIFF, OUR_ZARR = BigTiff.file, OMEZarr.file
 
 
-class Acquisition(Contestant):
+class Acquisition(Candidate):
     """`run_mda` of a time series on the demo camera with `FastImage` on.
 
     Parameters
@@ -222,7 +222,7 @@ class Acquisition(Contestant):
         self._save(self._core, self._sequence, job.path)
 
     def read(self, path: Path, index: int) -> NDArray[Any] | None:
-        """Return the frame at `index`, if this contestant writes at all."""
+        """Return the frame at `index`, if this candidate writes at all."""
         return self._read(path, index) if self._read else None
 
 
@@ -296,7 +296,7 @@ EXPOSURE_MS = 0.01
 BUFFER_MB = 1024
 """MMCore's ring buffer, enough for a disk that pauses for half a second."""
 
-WHOLE_WAY: list[Contestant] = [
+WHOLE_WAY: list[Candidate] = [
     Acquisition("camera", "the camera alone", only_acquire, keeps_metadata=False),
     *(
         Acquisition(
@@ -332,7 +332,7 @@ class Video(DirectMode):
         return read_video(path / self.file, index)
 
 
-class BarePyAV(Contestant):
+class BarePyAV(Candidate):
     """The loop that one writes with PyAV: encode, and mux what comes."""
 
     needs = ("av",)
@@ -363,7 +363,7 @@ class BarePyAV(Contestant):
         return read_video(path / self._file, index)
 
 
-class BareOpenCV(Contestant):
+class BareOpenCV(Candidate):
     """`cv2.VideoWriter`, for the codecs that OpenCV's wheels have everywhere."""
 
     needs = ("cv2", "av")
@@ -413,7 +413,7 @@ ENCODERS: dict[str, tuple[str, str, dict[str, str]]] = {
 """Encoder, pixel format and options of the bare loops: the quality that our writer asks for."""
 FPS = 30
 
-VIDEOS: list[Contestant] = [
+VIDEOS: list[Candidate] = [
     *(one(fourcc) for fourcc in ("H264", "MJPG", "FFV1") for one in (Video, BarePyAV)),
     BareOpenCV("MJPG"),
     BareOpenCV("FFV1"),
@@ -427,7 +427,7 @@ VIDEOS: list[Contestant] = [
 # to back, so the same bytes reach the disk in every scenario.
 
 
-class BareLoop(Contestant):
+class BareLoop(Candidate):
     """An aligned `O_DIRECT` loop, one write at a time."""
 
     name = "bare"
@@ -479,12 +479,12 @@ def _write_all(descriptor: int, job: Job) -> int:
     return offset + filled
 
 
-CONTESTANTS: dict[str, Contestant] = {
+CANDIDATES: dict[str, Candidate] = {
     one.name: one for one in [BareLoop(), *OURS, *WHOLE_WAY, *VIDEOS]
 }
 
 MEASURED_BY = ["-m", "mda_writers.bench.measure"]
-"""Python's arguments for the process of one measurement; a script that adds contestants to the
+"""Python's arguments for the process of one measurement; a script that adds candidates to the
 table puts itself here, since that process has to know them, too."""
 
 

@@ -1,4 +1,4 @@
-"""Every promise, kept by BigTIFF."""
+"""Every contract, kept by BigTIFF."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from contracts.crash import CrashContract, files_in
+from contracts.disk import FullDiskContract, SlowDiskContract
+from contracts.failure import FailureContract
+from contracts.kind import BigTiff
+from contracts.lifecycle import LifecycleContract, ThreadContract
+from contracts.truth import TruthContract
+from contracts.verifying import VerifyContract
 from mda_writers import BigTiffWriter, DiskFullError, OMEZarrWriter
-from promises.crash import CrashPromises, files_in
-from promises.disk import FullDiskPromises, SlowDiskPromises
-from promises.failure import FailurePromises
-from promises.kind import BigTiff
-from promises.lifecycle import LifecyclePromises, ThreadPromises
-from promises.truth import TruthPromises
-from promises.verifying import VerifyPromises
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
-class TestCrash(BigTiff, CrashPromises):
+class TestCrash(BigTiff, CrashContract):
     """A killed process."""
 
 
-class TestFullDisk(BigTiff, FullDiskPromises):
+class TestFullDisk(BigTiff, FullDiskContract):
     """A disk that fills up."""
 
     def test_projections_and_levels_are_reckoned_with(self, disk: Path) -> None:
@@ -44,25 +44,25 @@ class TestFullDisk(BigTiff, FullDiskPromises):
             assert files_in(disk) == before
 
 
-class TestSlowDisk(BigTiff, SlowDiskPromises):
+class TestSlowDisk(BigTiff, SlowDiskContract):
     """A disk that does not keep up."""
 
 
-class TestFailure(BigTiff, FailurePromises):
+class TestFailure(BigTiff, FailureContract):
     """A writer that fails."""
 
 
-class TestLifecycle(BigTiff, LifecyclePromises):
+class TestLifecycle(BigTiff, LifecycleContract):
     """Many runs, and ends of all kinds."""
 
 
-class TestThreads(BigTiff, ThreadPromises):
+class TestThreads(BigTiff, ThreadContract):
     """Frames from several threads."""
 
 
-class TestTruth(BigTiff, TruthPromises):
+class TestTruth(BigTiff, TruthContract):
     """What the report says."""
 
 
-class TestVerify(BigTiff, VerifyPromises):
+class TestVerify(BigTiff, VerifyContract):
     """Reading back against the checksums."""

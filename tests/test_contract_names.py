@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lxml import etree
 from ome_types import from_xml
 
+from contracts.kind import on_record
 from engine import StampedEngine
 from mda_writers import (
     BigTiffWriter,
@@ -35,7 +36,6 @@ from mda_writers.model.names import (
     unique_name,
     with_stem_suffix,
 )
-from promises.kind import on_record
 from stamps import check_stamp
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Every promise, kept by video."""
+"""Every contract, kept by video."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import orjson
 import psutil
 import pytest
 
-from mda_writers import CV2Writer, DiskFullError, record
-from mda_writers.formats.video import reader
-from promises.crash import CrashPromises
-from promises.disk import (
+from contracts.crash import CrashContract
+from contracts.disk import (
     DISK_BYTES,
     FRAME,
     FRAME_BYTES,
-    FullDiskPromises,
-    SlowDiskPromises,
+    FullDiskContract,
+    SlowDiskContract,
     loops,
     run_out_of_disk,
 )
-from promises.doubles import CountingEngine
-from promises.failure import FailurePromises
-from promises.lifecycle import LifecyclePromises, ThreadPromises
-from promises.truth import TruthPromises
-from promises.video_kinds import Avi, Mkv, Mp4
+from contracts.doubles import CountingEngine
+from contracts.failure import FailureContract
+from contracts.lifecycle import LifecycleContract, ThreadContract
+from contracts.truth import TruthContract
+from contracts.video_kinds import Avi, Mkv, Mp4
+from mda_writers import CV2Writer, DiskFullError, record
+from mda_writers.formats.video import reader
 from stamps import stamp
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
-class TestCrash(Mkv, CrashPromises):
+class TestCrash(Mkv, CrashContract):
     """A killed process."""
 
 
@@ -47,13 +47,13 @@ class TestCrashMp4(Mp4):
     def test_kill_at_any_moment_keeps_every_journalled_frame(
         self, mode: str, tmp_path: Path
     ) -> None:
-        CrashPromises.test_kill_at_any_moment_keeps_every_journalled_frame(
+        CrashContract.test_kill_at_any_moment_keeps_every_journalled_frame(
             self, mode, True, tmp_path
         )
 
-    check_interrupted = CrashPromises.check_interrupted
+    check_interrupted = CrashContract.check_interrupted
     test_recover_gives_the_files_of_a_normal_end = (
-        CrashPromises.test_recover_gives_the_files_of_a_normal_end
+        CrashContract.test_recover_gives_the_files_of_a_normal_end
     )
 
 
@@ -61,10 +61,10 @@ class TestCrashAvi(Avi):
     """An AVI's index is written at the end, too."""
 
     test_kill = TestCrashMp4.test_kill_at_any_moment_keeps_every_journalled_frame
-    check_interrupted = CrashPromises.check_interrupted
+    check_interrupted = CrashContract.check_interrupted
 
 
-class TestFullDisk(Mkv, FullDiskPromises):
+class TestFullDisk(Mkv, FullDiskContract):
     """A disk that fills up.
 
     How much a video will take is not known beforehand, less or more than its pixels: no room is
@@ -131,21 +131,21 @@ class TestFullDisk(Mkv, FullDiskPromises):
         assert len(self.check_frames(tmp_path)) == written > 0
 
 
-class TestSlowDisk(Mkv, SlowDiskPromises):
+class TestSlowDisk(Mkv, SlowDiskContract):
     """A disk that does not keep up."""
 
 
-class TestFailure(Mkv, FailurePromises):
+class TestFailure(Mkv, FailureContract):
     """A writer that fails."""
 
 
-class TestLifecycle(Mkv, LifecyclePromises):
+class TestLifecycle(Mkv, LifecycleContract):
     """Many runs, and ends of all kinds."""
 
 
-class TestThreads(Mkv, ThreadPromises):
+class TestThreads(Mkv, ThreadContract):
     """Frames from several threads."""
 
 
-class TestTruth(Mkv, TruthPromises):
+class TestTruth(Mkv, TruthContract):
     """What the report says."""

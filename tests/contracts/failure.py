@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import useq
 
+from contracts.crash import files_in
+from contracts.doubles import CountingEngine, failing, failing_to_begin
+from contracts.kind import Kind
 from mda_writers import WriteError, record
-from promises.crash import files_in
-from promises.doubles import CountingEngine, failing, failing_to_begin
-from promises.kind import Kind
 from stamps import check_stamp, stamp
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Healthy:
         self.finished += 1
 
 
-class FailurePromises(Kind):
-    """Promise 3: a failing writer."""
+class FailureContract(Kind):
+    """Contract 3: a failing writer."""
 
     def failing_writer(self, folder: Path, **options: Any) -> Any:
         return failing(self.writer_class, FAILS_AT)(folder / self.file_name, **options)

@@ -14,8 +14,7 @@ import zarr
 
 from mda_writers import BigTiffWriter, CV2Writer, open_dataset
 from mda_writers.batch.inputs import files_of_set
-from mda_writers.dataset.coordinates import CoordinateError
-from mda_writers.errors import CorruptRecordingError
+from mda_writers.errors import CoordinateError, CorruptRecordingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

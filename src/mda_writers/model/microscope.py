@@ -25,7 +25,7 @@ class Camera:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class MicroscopeInfo:
     """The microscope: its cameras, what a pixel measures, and the objective.
 
     Source of the field names: ``pymmcore_plus.metadata.schema.SummaryMetaV1``.
@@ -55,8 +55,8 @@ class Scope:
     started: str = ""
 
     @classmethod
-    def from_summary(cls, summary: Mapping[str, Any]) -> Scope:
-        """Read a ``SummaryMetaV1``; an empty mapping gives a scope that knows nothing."""
+    def from_summary(cls, summary: Mapping[str, Any]) -> MicroscopeInfo:
+        """Read a ``SummaryMetaV1``; an empty mapping gives a microscope that knows nothing."""
         infos = list(summary.get("image_infos") or ())
         first: Mapping[str, Any] = infos[0] if infos else {}
         devices = list(summary.get("devices") or ())

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import useq
 
+from contracts.kind import Kind, report_on_disk
 from engine import StampedEngine
 from mda_writers import MissingFramesError, record
-from promises.kind import Kind, report_on_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,8 +46,8 @@ class CancelledSequence(StampedEngine):
                 return
 
 
-class TruthPromises(Kind):
-    """Promise 7: the truth about a recording."""
+class TruthContract(Kind):
+    """Contract 7: the truth about a recording."""
 
     def acquired(
         self, core: CMMCorePlus, engine: Any, events: Any, folder: Path, mode: str

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from children import recorder
+from contracts.kind import Kind, on_record, report_on_disk
 from mda_writers import WriteError, recover, verify
-from promises.kind import Kind, on_record, report_on_disk
 from stamps import stamp
 
 MODES = ["output", "connected", "direct"]
@@ -54,8 +54,8 @@ def killed(kind: Kind, folder: Path, mode: str, planned: bool, after_s: float) -
     child.close()
 
 
-class CrashPromises(Kind):
-    """Promise 1: kill the process at any moment."""
+class CrashContract(Kind):
+    """Contract 1: kill the process at any moment."""
 
     @pytest.mark.parametrize("planned", [True, False], ids=["planned", "open"])
     @pytest.mark.parametrize("mode", MODES)

@@ -28,7 +28,7 @@ _S = {"nanosecond": 1e-9, "microsecond": 1e-6, "millisecond": 1e-3, "second": 1.
 _NAMES = {"time": "t", "channel": "c"}
 
 
-class ForeignZarr(StaticSource):
+class ThirdPartyZarr(StaticSource):
     """Reads an OME-Zarr folder or object store through zarr-python.
 
     Parameters
@@ -78,7 +78,7 @@ class ForeignZarr(StaticSource):
         return [1 if z is None else int(array.shape[z]) for array in self._levels[image.key]]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ForeignZarr, (self._address, self._storage_options)
+        return ThirdPartyZarr, (self._address, self._storage_options)
 
     # ------------------------------------------------------------ what is in it
 

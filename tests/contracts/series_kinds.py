@@ -1,18 +1,18 @@
-"""File series, read by tifffile, for the promises."""
+"""File series, read by tifffile, for the contracts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from contracts.kind import BigTiff
 from mda_writers import TiffSeriesWriter
-from promises.kind import BigTiff
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 class FirstRun(TiffSeriesWriter):
-    """Takes the name of its first run, as the promises give it."""
+    """Takes the name of its first run, as the contracts give it."""
 
     def __init__(self, run: Path, **options: Any) -> None:
         super().__init__(run.parent, ome=True, bigtiff=True, **options)

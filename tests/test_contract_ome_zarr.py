@@ -1,4 +1,4 @@
-"""Every promise, kept by OME-Zarr in each of its forms."""
+"""Every contract, kept by OME-Zarr in each of its forms."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from promises.crash import CrashPromises
-from promises.disk import FullDiskPromises, SlowDiskPromises
-from promises.failure import FailurePromises
-from promises.lifecycle import LifecyclePromises, ThreadPromises
-from promises.zarr_kinds import OmeZarr, OmeZarr04, OmeZarrCompressed, OmeZarrInZ
+from contracts.crash import CrashContract
+from contracts.disk import FullDiskContract, SlowDiskContract
+from contracts.failure import FailureContract
+from contracts.lifecycle import LifecycleContract, ThreadContract
+from contracts.zarr_kinds import OmeZarr, OmeZarr04, OmeZarrCompressed, OmeZarrInZ
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
-class TestCrash(OmeZarr, CrashPromises):
+class TestCrash(OmeZarr, CrashContract):
     """A killed process."""
 
 
-class _OneModeIsEnough(CrashPromises):
+class _OneModeIsEnough(CrashContract):
     """The ways into the corridor are the same for every form."""
 
     @pytest.mark.parametrize("planned", [True, False], ids=["planned", "open"])
@@ -43,7 +43,7 @@ class TestCrashInZ(OmeZarrInZ, _OneModeIsEnough):
     """A killed process, with levels that are made of several planes."""
 
 
-class TestFullDisk(OmeZarr, FullDiskPromises):
+class TestFullDisk(OmeZarr, FullDiskContract):
     """A disk that fills up."""
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no RLIMIT_FSIZE")
@@ -52,20 +52,20 @@ class TestFullDisk(OmeZarr, FullDiskPromises):
         super().test_file_size_limit_is_a_full_disk(planned, tmp_path)
 
 
-class TestSlowDisk(OmeZarr, SlowDiskPromises):
+class TestSlowDisk(OmeZarr, SlowDiskContract):
     """A disk that does not keep up."""
 
 
-class TestFailure(OmeZarr, FailurePromises):
+class TestFailure(OmeZarr, FailureContract):
     """A writer that fails."""
 
     # a recording is one folder: if its name is free, so are those of its images
     test_existing_files_of_others_are_not_touched = None
 
 
-class TestLifecycle(OmeZarr, LifecyclePromises):
+class TestLifecycle(OmeZarr, LifecycleContract):
     """Many runs, and ends of all kinds."""
 
 
-class TestThreads(OmeZarr, ThreadPromises):
+class TestThreads(OmeZarr, ThreadContract):
     """Frames from several threads."""

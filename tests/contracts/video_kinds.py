@@ -1,4 +1,4 @@
-"""Lossless video in its containers, each with stock readers, for the promises."""
+"""Lossless video in its containers, each with stock readers, for the contracts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import av
 import cv2
 import numpy as np
 
+from contracts.kind import Kind
 from mda_writers import CV2Writer
-from promises.kind import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

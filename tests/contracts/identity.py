@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import xxhash
 
+from contracts.kind import Kind, on_record
 from mda_writers import WriteError, record
 from plans import PLANS, REPEATING_PLANS, Plan, engine_for, expected_indices, expected_stamps
-from promises.kind import Kind, on_record
 from stamps import check_stamp
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
 
-class IdentityPromises(Kind):
-    """Promise 5: identity."""
+class IdentityContract(Kind):
+    """Contract 5: identity."""
 
     refuses: Mapping[str, str] = {}
     """Plans whose pixels the format cannot hold, and what it says then."""

@@ -281,7 +281,7 @@ def test_a_live_recording_is_not_overwritten(kind: str, tmp_path: Path) -> None:
 OVERWRITE = f"""
 import pathlib, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_promises_recordings import WRITERS, take
+from test_contract_recordings import WRITERS, take
 take(WRITERS[sys.argv[1]](pathlib.Path(sys.argv[2]), "exp", overwrite=True), 101, 2)
 """
 
@@ -381,7 +381,7 @@ def test_a_kill_at_any_file_operation_leaves_the_old_recording_or_the_new_one(
 KILLS = f"""
 import os, pathlib, shutil, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_promises_recordings import WRITERS, old_one, interrupted, take
+from test_contract_recordings import WRITERS, old_one, interrupted, take
 kind, root, ended = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3] == "1"
 first = root / "first"
 first.mkdir()
@@ -476,7 +476,7 @@ import os, pathlib, resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import numpy as np
 from mda_writers import convert, open_dataset, recover, verify
-from test_promises_recordings import MANY, WRITERS, check, interrupted, take
+from test_contract_recordings import MANY, WRITERS, check, interrupted, take
 kind, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_NOFILE, (72, 72))
 many = 20 if kind == "video" else MANY

@@ -48,7 +48,7 @@ FRAMES_UNDER_WAY = 2 * CORES
 """Frames that encoders have, or that wait for one: what a kill may lose beyond the queue."""
 
 
-class Film:
+class VideoFile:
     """Takes the frames of one video; encoders' threads make pieces of them, in the file in order.
 
     With ``contrast_limits="auto"`` the first few are kept until there are enough of them to find
@@ -278,9 +278,9 @@ class VideoPool:
 
     def __init__(self) -> None:
         self._names: set[str] = set()
-        self._open: OrderedDict[int, Film] = OrderedDict()
-        self._holding: dict[int, Film] = {}
-        self._under_way: deque[tuple[Film, int, Future[bytes]]] = deque()
+        self._open: OrderedDict[int, VideoFile] = OrderedDict()
+        self._holding: dict[int, VideoFile] = {}
+        self._under_way: deque[tuple[VideoFile, int, Future[bytes]]] = deque()
         self._unsynced = Unsynced()
         self._taken = 0
         self._landed = 0
@@ -302,14 +302,14 @@ class VideoPool:
         self._most_bytes = max(self._most_bytes, nbytes)
         return self._taken
 
-    def sent(self, film: Film, number: int, piece: Future[bytes]) -> None:
-        """Note that a frame is with `film`'s encoders; wait while too many are with any.
+    def sent(self, video: VideoFile, number: int, piece: Future[bytes]) -> None:
+        """Note that a frame is with `video`'s encoders; wait while too many are with any.
 
         The encoders of the video that was not used for longest are closed, where too many are open.
         """
-        self._under_way.append((film, number, piece))
-        self._open[id(film)] = film
-        self._open.move_to_end(id(film))
+        self._under_way.append((video, number, piece))
+        self._open[id(video)] = video
+        self._open.move_to_end(id(video))
         while len(self._open) > OPEN_ENCODERS:
             resting = self._open.popitem(last=False)[1]
             while resting.is_under_way and self._advance(wait=True):
@@ -318,12 +318,12 @@ class VideoPool:
         while len(self._under_way) > FRAMES_UNDER_WAY:
             self._advance(wait=True)
 
-    def holds(self, film: Film) -> None:
-        """Note whether `film` still keeps frames in memory."""
-        if film.first_held is None:
-            self._holding.pop(id(film), None)
+    def holds(self, video: VideoFile) -> None:
+        """Note whether `video` still keeps frames in memory."""
+        if video.first_held is None:
+            self._holding.pop(id(video), None)
         else:
-            self._holding[id(film)] = film
+            self._holding[id(video)] = video
 
     def drain(self) -> None:
         """Return when every frame that is with encoders is in its file."""
@@ -341,7 +341,7 @@ class VideoPool:
         while self._advance(wait=False):
             pass
         waiting = [number for _, number, _ in self._under_way]
-        waiting += [n for film in self._holding.values() if (n := film.first_held) is not None]
+        waiting += [n for video in self._holding.values() if (n := video.first_held) is not None]
         return min(waiting) - 1 if waiting else self._taken
 
     def bytes_under_way(self) -> int:
@@ -353,8 +353,8 @@ class VideoPool:
 
     def flush(self) -> bool:
         """Let no frame be kept for longer than it may; True when none is kept."""
-        for film in list(self._holding.values()):
-            film.release_if_due()
+        for video in list(self._holding.values()):
+            video.release_if_due()
         while self._advance(wait=False):
             pass
         return not self._holding and not self._under_way
@@ -377,12 +377,12 @@ class VideoPool:
         """Append what is done of the first frame under way; False if there is nothing to do."""
         if not self._under_way or self._broken:
             return False
-        film, _, piece = self._under_way[0]
+        video, _, piece = self._under_way[0]
         if not (wait or piece.done()):
             return False
         try:
             data = piece.result()
-            film.append(data)
+            video.append(data)
         except BaseException:
             # what comes behind must never count as landed, nor lie where this frame belongs
             self._broken = True
@@ -391,5 +391,5 @@ class VideoPool:
         self._landed += 1
         self._most_bytes = max(self._most_bytes, len(data))
         if self.durable:
-            self._unsynced.note(film.path, replaced=False)
+            self._unsynced.note(video.path, replaced=False)
         return True

@@ -40,7 +40,7 @@ _UM = {
 _S = {None: 1.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
 
 
-class ForeignTiff(StaticSource):
+class ThirdPartyTiff(StaticSource):
     """Reads a TIFF file, or a set of OME-TIFF files, through tifffile.
 
     Parameters
@@ -105,7 +105,7 @@ class ForeignTiff(StaticSource):
         self._tif.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ForeignTiff, (self._path,)
+        return ThirdPartyTiff, (self._path,)
 
     # ------------------------------------------------------------ what is in the file
 
@@ -293,15 +293,15 @@ def own_set(xml: str, path: Path) -> str:
     if root is None:
         return xml
     named = [e for e in root.iter() if _name(e) == "UUID" and not _is_own(e, root, path)]
-    foreign = {
+    others = {
         (name, uuid)
         for name, uuid in {(e.get("FileName", ""), e.text) for e in named}
-        if _is_foreign(path, name, uuid)
+        if _is_of_another_set(path, name, uuid)
     }
     for element in named:
-        if (element.get("FileName", ""), element.text) in foreign:
+        if (element.get("FileName", ""), element.text) in others:
             element.set("FileName", "")
-    return ET.tostring(root, "unicode") if foreign else xml
+    return ET.tostring(root, "unicode") if others else xml
 
 
 def _is_own(element: ET.Element, root: ET.Element, path: Path) -> bool:
@@ -311,7 +311,7 @@ def _is_own(element: ET.Element, root: ET.Element, path: Path) -> bool:
     return element.get("FileName", "").lower() == path.name.lower()
 
 
-def _is_foreign(path: Path, name: str, uuid: str | None) -> bool:
+def _is_of_another_set(path: Path, name: str, uuid: str | None) -> bool:
     import tifffile
 
     if name and not stays_inside(name):

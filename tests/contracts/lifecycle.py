@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import useq
 
+from contracts.kind import Kind, on_record, report_on_disk
 from engine import EngineError, StampedEngine
 from mda_writers import WriteError, record, recover
-from promises.kind import Kind, on_record, report_on_disk
 from stamps import stamp
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RaisingHandler:
             raise RuntimeError("a handler of somebody else")
 
 
-class LifecyclePromises(Kind):
+class LifecycleContract(Kind):
     """Reuse, and ends of all kinds."""
 
     @property
@@ -198,7 +198,7 @@ class LifecyclePromises(Kind):
         )
 
 
-class ThreadPromises(Kind):
+class ThreadContract(Kind):
     """Frames from several threads."""
 
     @pytest.mark.parametrize("indexed", [True, False], ids=["with_index", "without_index"])

@@ -17,11 +17,11 @@ import pytest
 import useq
 
 from children import out_of_disk
+from contracts.crash import files_in
+from contracts.doubles import CountingEngine, slow
+from contracts.kind import Kind, on_record
 from mda_writers import DiskFullError, WriteError, pymmcore, record
 from mda_writers.errors import BacklogError
-from promises.crash import files_in
-from promises.doubles import CountingEngine, slow
-from promises.kind import Kind, on_record
 from stamps import stamp
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def loops(n: int) -> useq.MDASequence:
     return useq.MDASequence(time_plan={"interval": 0, "loops": n})
 
 
-class FullDiskPromises(Kind):
-    """Promise 2: a full disk."""
+class FullDiskContract(Kind):
+    """Contract 2: a full disk."""
 
     @pytest.fixture
     def disk(self, tmp_path: Path) -> Iterator[Path]:
@@ -194,8 +194,8 @@ def run_out_of_disk(kind: Kind, folder: Path, planned: bool) -> tuple[str, int]:
     return error, written
 
 
-class SlowDiskPromises(Kind):
-    """Promise 4: memory is bounded, however slow the disk."""
+class SlowDiskContract(Kind):
+    """Contract 4: memory is bounded, however slow the disk."""
 
     def slow_writer(self, folder: Path, seconds: float, **options: Any) -> Any:
         return slow(self.writer_class, seconds)(folder / self.file_name, **options)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mda_writers import WriteError, verify
-from mda_writers.errors import CorruptRecordingError
-from promises.kind import Kind, on_record
+from contracts.kind import Kind, on_record
+from mda_writers import verify
+from mda_writers.errors import CorruptRecordingError, RecordingError
 from stamps import stamp
 
 SIZES = {"p": 2, "t": 3, "c": 2}
@@ -21,8 +21,8 @@ SHAPE = (40, 32)
 FRAME_BYTES = 40 * 32 * 2
 
 
-class VerifyPromises(Kind):
-    """Promise 8: a checksum a frame."""
+class VerifyContract(Kind):
+    """Contract 8: a checksum a frame."""
 
     @pytest.fixture
     def recording(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -123,7 +123,7 @@ class VerifyPromises(Kind):
                 path.write_bytes(path.read_bytes().replace(b'"', b"", 1))
             with pytest.raises(CorruptRecordingError, match=file) as raised:
                 verify(copy / self.file_name)
-            assert isinstance(raised.value, WriteError)
+            assert isinstance(raised.value, RecordingError)
 
 
 def change(file: Path, offset: int, flip: int) -> None:

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pymmcore_plus.mda._runner import GeneratorMDASequence
 
+from contracts.kind import on_record
 from mda_writers import BigTiffWriter, record, recover, verify
 from plans import PLANS, REPEATING_PLANS, engine_for
-from promises.kind import on_record
 from stamps import check_stamp, stamp
 from tiff_reading import read_first_series
 
