@@ -18,7 +18,7 @@ PRINTED = {
     "film_with_opencv": r"[1-9]\d* frames in 3 s, complete: True",
     "mda_to_tiff": r"40 frames at .*, complete: True\n.*exp_left.ome.tiff\n.*exp_right.ome.tiff",
     "mda_to_zarr": r"54 frames at .*, complete: True\n(.*\n)*.*projected: \(3, 128, 128\)",
-    "own_format": r"6 frames; the middle of FITC: 3\d\d\d\.\d",
+    "own_format": r"4 frames, intact: True\nFITC at the second position: 3\d\d\d\.\d",
     "session_with_notes": r"finished complete\n.*awake\n.*sleeps\n(.*\n)*<Dataset .*t: 20,.*comp",
     "three_formats_at_once": r"80 frames, complete: True\n(.*\n)*20 frames, complete: True",
     "two_cameras": r"TCYX \(5, 4, 512, 512\)",
@@ -51,4 +51,4 @@ def test_example_prints_what_it_found(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PRINTED)
 def test_example_is_short_enough_to_read(name: str) -> None:
     lines = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()
-    assert 20 <= len(lines) <= 60
+    assert 20 <= len(lines) <= (85 if name == "own_format" else 60)  # a whole format

@@ -3,77 +3,58 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any, ClassVar
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from mda_writers import open_dataset, recover, verify
-from mda_writers.formats.base import FORMATS, Format
-from mda_writers.formats.tiff.finish import final_sizes
-from mda_writers.writers.base import MDAWriter
+from mda_writers import Acquisition, Format, convert, open_dataset, recover, register_format, verify
+from mda_writers.formats.base import FORMATS
+from mda_writers.writers import WRITERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from mda_writers.model.layout import ImageLayout
-
-
-class NpyArray:
-    """A frame is a file of numpy's, in a folder per image."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir()
-
-    def __setitem__(self, index: tuple[int, ...], frame: np.ndarray) -> None:
-        np.save(self._folder / _name(index), frame)
-
-    def where(self, index: tuple[int, ...]) -> dict[str, Any]:
-        return {"file": self._folder.name, "npy": _name(index)}
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-class NpyFormat(Format):
-    name = "npy"
-    final_sizes = staticmethod(final_sizes)
+@pytest.fixture(autouse=True)
+def npy(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
+    """Register the example's format, for the time of one test."""
+    for table in (FORMATS, WRITERS):
+        for name in ("npy", ".npys"):
+            monkeypatch.setitem(table, name, ("own_format", ""))
+            monkeypatch.delitem(table, name)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    sys.modules.pop("own_format", None)
+    import own_format
 
-    @classmethod
-    def of_header(cls, header: Mapping[str, Any]) -> NpyFormat:
-        return cls()
-
-    def new_array(self, path: Path, *_: Any) -> NpyArray:
-        return NpyArray(path)
-
-    def finish(self, *_: Any) -> None:
-        pass
-
-    def discard(self, path: Path) -> None:
-        shutil.rmtree(path, ignore_errors=True)
-
-    def damage(self, path: Path, image: ImageLayout) -> str:
-        return ""
-
-    def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
-        return np.load(path / ours["npy"])
+    yield own_format.NpyWriter
+    del sys.modules["own_format"]
 
 
-class NpyWriter(MDAWriter):
-    suffixes: ClassVar[tuple[str, ...]] = (".npys",)
+def frame(number: int) -> np.ndarray:
+    return np.full((5, 6), number, np.uint16)
 
-    def format(self, set_id: str) -> NpyFormat:
-        return NpyFormat()
+
+def recorded(npy: type, path: Path, positions: int = 2) -> Path:
+    writer = npy(path)
+    writer.begin(6, 5, dtype="uint16", sizes={"p": positions, "t": 3})
+    for number in range(3 * positions):
+        writer.add_frame(frame(number))
+    assert writer.finish().complete
+    return path
 
 
 @pytest.mark.parametrize("positions", [1, 2])
-def test_recording_of_a_new_format_opens(
-    positions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(FORMATS, "npy", (__name__, "NpyFormat"))
-    writer = NpyWriter(tmp_path / "live" / "exp.npys")
+def test_recording_of_a_new_format_opens(positions: int, npy: type, tmp_path: Path) -> None:
+    writer = npy(tmp_path / "live" / "exp.npys")
     writer.begin(6, 5, dtype="uint16", sizes={"p": positions, "t": 3})
     for number in range(3 * positions):
-        writer.add_frame(np.full((5, 6), number, np.uint16))
+        writer.add_frame(frame(number))
     copy = tmp_path / "copy"
     shutil.copytree(tmp_path / "live", copy)
     report = writer.finish()
@@ -92,5 +73,69 @@ def test_recording_of_a_new_format_opens(
     assert recovered.frames_written <= 3 * positions
 
 
-def _name(index: tuple[int, ...]) -> str:
-    return "_".join(map(str, index)) + ".npy"
+KILLED = """
+import os, signal, sys, time
+sys.path[:0] = sys.argv[1:3]
+from own_format import NpyWriter
+from test_new_format import frame
+writer = NpyWriter(sys.argv[3])
+writer.begin(6, 5, dtype="uint16", sizes={"p": 2, "t": 300})
+for number in range(400):
+    writer.add_frame(frame(number))
+while writer.frames_written < 400:
+    time.sleep(0.01)
+time.sleep(0.5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_a_killed_recording_of_a_new_format_is_recovered(tmp_path: Path) -> None:
+    path = tmp_path / "exp.npys"
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(EXAMPLES), str(Path(__file__).parent), str(path)],
+        check=False,
+    )
+    assert done.returncode == -9
+    with open_dataset(path) as dataset:  # before it is recovered
+        assert not dataset.complete
+        np.testing.assert_array_equal(dataset.read_image(p=1, t=50), frame(350))
+    report = recover(path)
+    assert (report.frames_written, report.complete) == (400, False)
+    assert verify(path, progress=False).intact
+    with open_dataset(path) as dataset:
+        np.testing.assert_array_equal(dataset.read_image(p=0, t=299), frame(299))
+
+
+def test_a_new_format_is_converted_from_and_to(npy: type, tmp_path: Path) -> None:
+    path = recorded(npy, tmp_path / "exp.npys")
+    convert(path, tmp_path / "exp.ome.tiff", progress=False)
+    convert(tmp_path / "exp.ome.tiff", tmp_path / "back.npys", progress=False)
+    assert verify(tmp_path / "back.npys", progress=False).ok
+    with open_dataset(tmp_path / "back.npys") as dataset:
+        for p, t in np.ndindex(2, 3):
+            np.testing.assert_array_equal(dataset.read_image(p=p, t=t), frame(3 * p + t))
+
+
+def test_a_session_takes_a_new_format_by_its_suffix(tmp_path: Path) -> None:
+    with Acquisition(tmp_path, subject="m", session="1", task="rest") as session:
+        writer = session.writer("eye", ".npys", direct=True)
+        writer.begin(6, 5, dtype="uint16")
+        writer.add_frame(frame(7))
+        report = writer.finish()
+    assert report.complete
+    with open_dataset(report.path) as dataset:
+        assert dataset.read_image(t=0).max() == 7
+
+
+def test_a_name_or_suffix_that_is_taken_is_refused(npy: type) -> None:
+    class Taken(Format):
+        name = "bigtiff"
+
+    with pytest.raises(ValueError, match="a format 'bigtiff' already"):
+        register_format(Taken, npy)
+    ours = type("Ours", (Taken,), {"name": "ours"})
+    for suffix, why in [(".tif", "BigTiffWriter writes it"), (".a.b", "a dot and lower-case")]:
+        with pytest.raises(ValueError, match=why):
+            register_format(ours, type("W", (npy,), {"suffixes": (suffix,)}))
+    assert "ours" not in FORMATS

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from mda_writers.batch.jobs import FaultsFoundError
     from mda_writers.dataset.dataset import Dataset
     from mda_writers.dataset.opening import open_dataset
+    from mda_writers.formats.base import Format, FrameArray
     from mda_writers.formats.video.probe import video_codecs
     from mda_writers.model.options import MaxProjection
     from mda_writers.recording.recover import recover
     from mda_writers.recording.verify import verify
+    from mda_writers.writers import register_format
+    from mda_writers.writers.base import MDAWriter
     from mda_writers.writers.record import record
     from mda_writers.writers.save_array import (
         MetaData,
@@ -52,7 +55,10 @@ __all__ = [
     "Dataset",
     "DiskFullError",
     "FaultsFoundError",
+    "Format",
+    "FrameArray",
     "FrameError",
+    "MDAWriter",
     "MaxProjection",
     "MetaData",
     "MissingFrameError",
@@ -68,6 +74,7 @@ __all__ = [
     "open_dataset",
     "record",
     "recover",
+    "register_format",
     "save_array",
     "save_config_frames",
     "verify",
@@ -82,6 +89,9 @@ _ON_DEMAND = {
     "CustomWriter": "writers.tiff",
     "Dataset": "dataset.dataset",
     "FaultsFoundError": "batch.jobs",
+    "Format": "formats.base",
+    "FrameArray": "formats.base",
+    "MDAWriter": "writers.base",
     "MaxProjection": "model.options",
     "MetaData": "writers.save_array",
     "OMEZarrWriter": "writers.zarr",
@@ -91,6 +101,7 @@ _ON_DEMAND = {
     "open_dataset": "dataset.opening",
     "record": "writers.record",
     "recover": "recording.recover",
+    "register_format": "writers",
     "save_array": "writers.save_array",
     "save_config_frames": "writers.save_array",
     "verify": "recording.verify",

@@ -14,7 +14,7 @@ from mda_writers.model.encode import csv_cell, from_csv_cell
 from mda_writers.model.report import RecordingReport
 from mda_writers.recording.files import StoredRecording
 from mda_writers.storage.files import LineFile
-from mda_writers.writers import writer_class as class_for
+from mda_writers.writers import writer_for
 from mda_writers.writers.base import MDAWriter
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Devices:
     ) -> MDAWriter:
         """Return a writer with a name of its own; see `Acquisition.writer`."""
         self.check_open()
-        make = writer_class or class_for(suffix)
+        make = writer_class or writer_for(suffix)
         writer = make(self._names.path(device, suffix, data_type), **options)
         producer = WriterProducer(
             device, data_type, writer, direct, self._timestamps, self._book.changed

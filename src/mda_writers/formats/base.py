@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 import numpy as np
 
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.storage.block_file import sync_file, sync_tree
 from mda_writers.storage.write_pool import WritePool
 
 if TYPE_CHECKING:
@@ -31,53 +33,69 @@ FORMATS = {
     "ome-zarr-objects": ("mda_writers.formats.zarr.objects", "OmeZarrObjects"),
     "video": ("mda_writers.formats.video.format", "VideoFormat"),
 }
-"""``header["format"]`` → module and class, imported when asked for. The class is made by its
-class method ``of_header(header)``."""
+"""The table of formats: ``header["format"]`` → module and class, imported when asked for.
+
+`open_dataset`, `verify` and `recover` ask it; the class is made by ``of_header(header)``."""
 
 
-class Format:
-    """The files of one recording. A format inherits from this, and says where it differs.
+class Format(ABC):
+    """The files of one recording: how they begin, how they end, and how a frame is read back.
 
-    Attributes
-    ----------
-    name : str
-        What the journal's header calls it.
-    claims_room : bool
-        Whether the room for a known plan is reserved on the disk before the first frame.
-    shrinks : bool
-        Whether pixels take less room than they have bytes, nobody knows how much less.
-    new_pool : type
-        What takes bytes to the disk; one for a recording.
+    A format has a `name`, and says `new_array` and `read_frame`; what else is listed here has a
+    default, which is right for a format that writes a file per frame.
     """
 
-    name: str
-    claims_room: bool = True
-    shrinks: bool = False
-    new_pool: type[Any] = WritePool
+    name: str  # what the journal's header calls it; its key in FORMATS
+    claims_room: bool = True  # whether the space of a known plan is reserved before the first frame
+    shrinks: bool = False  # whether pixels take less space than they have bytes
+    new_pool: type[Any] = WritePool  # what takes bytes to the disk; one per recording
+
+    @classmethod
+    def of_header(cls, header: Mapping[str, Any]) -> Format:
+        """Return the format of a recording that exists, from its journal's header."""
+        return cls()
 
     @cached_property
     def failures(self) -> dict[str, Exception]:
         """Files that could not be brought into their final form, and why."""
         return {}
 
+    @abstractmethod
     def new_array(self, path: Path, image: ImageLayout, layout: Layout, pool: Any) -> Any:
-        """Begin the file of one image of the recording `layout`; return what takes its frames.
+        """Begin the file, or the folder, of one image; return the `FrameArray` for its frames."""
 
-        Not asked of a format whose writer makes its arrays itself.
+    @abstractmethod
+    def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
+        """Return the pixels of a frame from the image's `path`.
+
+        `ours` is what this package added to the frame's metadata: its ``place``, and what the
+        array's ``where`` returned.
         """
-        raise NotImplementedError
 
     def disk_bytes(self, image: ImageLayout) -> int:
         """Return the bytes that an image takes."""
         return image.nbytes
 
     def files_of(self, planes: Sequence[PlaneInfo]) -> tuple[str, ...]:
-        """Return the files of an image that has these planes; none where the image is one."""
+        """Return the files of an image that has these planes; none where the image is one file."""
         return ()
 
     def final_sizes(self, image: ImageLayout, places: Sequence[tuple[int, ...]]) -> dict[str, int]:
-        """Return the sizes of what was really taken."""
-        raise NotImplementedError
+        """Return the sizes of what was really taken.
+
+        The slowest axis is cut behind the last frame; where it is of length one, the next. What an
+        image that grows has taken is its size.
+        """
+        indices = np.array(places, int).reshape(len(places), len(image.sizes))
+        taken = indices.max(axis=0, initial=-1) + 1
+        if image.growing:
+            return dict(zip(image.sizes, map(int, taken), strict=True))
+        sizes = dict(image.sizes)
+        for axis, n in zip(image.sizes, taken, strict=True):
+            sizes[axis] = int(n)
+            if n > 1:
+                break
+        return sizes
 
     def finish(
         self,
@@ -88,9 +106,17 @@ class Format:
     ) -> dict[str, Any] | None:
         """Bring the files of all images into their final form, each inside of `unfinished`.
 
-        What it returns is kept in the recording's report file.
+        By default: have them survive a power cut. It may be killed and repeated. What it returns
+        is kept in the recording's report file.
         """
-        raise NotImplementedError
+        for image in layout.images:
+            path = folder / image.file
+            with self.unfinished(image.file):
+                if path.is_dir():
+                    sync_tree(path)
+                elif path.exists():
+                    sync_file(path)
+        return None
 
     @contextmanager
     def unfinished(self, file: str) -> Iterator[None]:
@@ -125,11 +151,14 @@ class Format:
 
     def discard(self, path: Path) -> None:
         """Remove the file or folder of an image without frames."""
-        raise NotImplementedError
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
     def damage(self, path: Path, image: ImageLayout) -> str:
         """Return what keeps readers from the frames of an image; nothing if all is well."""
-        raise NotImplementedError
+        return ""
 
     def damaged_level(
         self, path: Path, image: ImageLayout, places: Sequence[tuple[int, ...]]
@@ -139,10 +168,6 @@ class Format:
         May raise whatever a damaged file makes its reader raise.
         """
         return ""
-
-    def read_frame(self, path: Path, image: ImageLayout, ours: Mapping[str, Any]) -> np.ndarray:
-        """Return the pixels of the frame that has the additions `ours` in its metadata."""
-        raise NotImplementedError
 
 
 class ImageArray(ABC):
@@ -245,11 +270,6 @@ class RecordingWatcher(Protocol):
 
     def ended(self, path: Path) -> None:
         """Take in that it has ended: its files and its report are what they will be."""
-
-
-# The table of formats: what makes a format again from the header of its journal.
-#
-# A new format is one file in ``formats/`` and one line here.
 
 
 def format_of(header: Mapping[str, Any]) -> Format:

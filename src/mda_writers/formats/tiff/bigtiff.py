@@ -24,7 +24,6 @@ from mda_writers.formats.tiff.finish import (
     describe,
     end_laid_out,
     file_order,
-    final_sizes,
     put,
     split_alone,
 )
@@ -62,7 +61,6 @@ class BigTiffFormat(Format):
     """
 
     name = "bigtiff"
-    final_sizes = staticmethod(final_sizes)
 
     def __init__(self, set_id: str, ome: bool, compression: str | None = None) -> None:
         self._xml = OmeXml(set_id) if ome else None

@@ -31,24 +31,6 @@ if TYPE_CHECKING:
     from mda_writers.model.layout import ImageLayout, Layout, PlaneInfo
 
 
-def final_sizes(image: ImageLayout, places: Sequence[tuple[int, ...]]) -> dict[str, int]:
-    """Return the sizes of what was really taken.
-
-    The slowest axis is cut behind the last frame; where it is of length one, the next. What an
-    image that grows has taken is its size.
-    """
-    indices = np.array(places, int).reshape(len(places), len(image.sizes))
-    taken = indices.max(axis=0, initial=-1) + 1
-    if image.growing:
-        return dict(zip(image.sizes, map(int, taken), strict=True))
-    sizes = dict(image.sizes)
-    for axis, n in zip(image.sizes, taken, strict=True):
-        sizes[axis] = int(n)
-        if n > 1:
-            break
-    return sizes
-
-
 def file_order(
     image: ImageLayout, planes: Sequence[PlaneInfo], arrived: bool
 ) -> tuple[ImageLayout, list[PlaneInfo], bool]:

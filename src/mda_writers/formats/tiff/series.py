@@ -16,7 +16,7 @@ import tifffile
 from mda_writers.errors import CorruptRecordingError, FrameError, WriteError
 from mda_writers.formats.base import Format, ImageArray
 from mda_writers.formats.tiff.bigtiff import damage_of
-from mda_writers.formats.tiff.finish import cut_behind, final_sizes, put
+from mda_writers.formats.tiff.finish import cut_behind, put
 from mda_writers.formats.tiff.layout import (
     DATA_OFFSET,
     PlanePlaces,
@@ -65,7 +65,6 @@ class TiffSeriesFormat(Format):
 
     name = "tiff-series"
     claims_room = False
-    final_sizes = staticmethod(final_sizes)
 
     def __init__(
         self,

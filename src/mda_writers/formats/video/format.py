@@ -180,6 +180,10 @@ class VideoFormat(Format):
         """Return the format of the recording with this header."""
         return cls()
 
+    def new_array(self, path: Path, image: ImageLayout, layout: Layout, pool: Any) -> Any:
+        """Not asked: `CV2Writer.new_array` makes them, which knows the channels' names by now."""
+        raise NotImplementedError
+
     def files_of(self, planes: Sequence[PlaneInfo]) -> tuple[str, ...]:
         """Return the videos that an image's frames are in."""
         return tuple(dict.fromkeys(plane.file for plane in planes if plane.file))

@@ -12,7 +12,6 @@ import numpy as np
 
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.base import Format
-from mda_writers.formats.tiff.finish import final_sizes
 from mda_writers.formats.tiff.ome_xml import series_xml
 from mda_writers.formats.zarr.image import ZarrImage, open_level, read_frame
 from mda_writers.formats.zarr.ngff import (
@@ -78,7 +77,6 @@ class OmeZarrFormat(Format):
 
     name = "ome-zarr"
     new_pool = LevelsPool
-    final_sizes = staticmethod(final_sizes)
     image_class: type[ZarrImage] = ZarrImage
 
     def __init__(self, options: ZarrOptions) -> None:
