@@ -350,8 +350,13 @@ def test_other_suffix_and_existing_store_are_refused(tmp_path: Path) -> None:
         OMEZarrWriter(tmp_path / "exp.ome.zarr")
 
 
-def test_pixels_that_zarr_cannot_hold_are_refused_before_the_first_frame(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["datetime64[s]", "longdouble"])
+def test_pixels_that_zarr_cannot_hold_are_refused_before_the_first_frame(
+    dtype: str, tmp_path: Path
+) -> None:
+    if np.dtype(dtype) == np.float64:
+        pytest.skip("a long double is a double on this platform")
     writer = OMEZarrWriter(tmp_path / "exp.ome.zarr")
-    with pytest.raises(WriteError):
-        writer.begin(8, 8, is_color=False, dtype="datetime64[s]", sizes={"t": 2})
+    with pytest.raises(ValueError, match="type"):
+        writer.begin(8, 8, is_color=False, dtype=dtype, sizes={"t": 2})
     assert list(tmp_path.iterdir()) == []

@@ -101,13 +101,14 @@ def test_more_files_than_may_be_open_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(block_file, "MAX_OPEN", 5)
-    files, pool = [BlockFile(tmp_path / str(n)) for n in range(20)], small_pool()
-    for turn in range(3):
-        for n, file in enumerate(files):
-            pool.write(file, turn * 10, np.full(10, n, np.uint8))
-    pool.drain()
-    assert len(block_file._open_files) <= 5 + 3  # those being written at the moment stay open
-    pool.close()
+    monkeypatch.setattr(block_file, "FEW_OPEN", 0)
+    files = [BlockFile(tmp_path / str(n)) for n in range(20)]
+    with closing(small_pool()) as pool:
+        for turn in range(3):
+            for n, file in enumerate(files):
+                pool.write(file, turn * 10, np.full(10, n, np.uint8))
+        pool.drain()
+        assert len(block_file._open_files) <= 5 + 3  # those being written at the moment stay open
     for n, file in enumerate(files):
         file.close()
         assert (tmp_path / str(n)).read_bytes() == bytes([n]) * 30

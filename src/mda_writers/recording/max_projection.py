@@ -145,10 +145,13 @@ class ProjectionSink:
 
     def _close_folder(self) -> None:
         """Have the names in the folder survive a power cut; remove one that has none."""
-        try:
+        with suppress(OSError):  # there are files in it, as a rule
             self.folder.rmdir()
-        except OSError:  # there are files in it, as a rule
+            return
+        try:
             sync_folder(self.folder)
+        except OSError as error:
+            raise explained(error, self.folder) from error
 
     def _take(self, name: str, placed: PlacedFrame) -> None:
         projection = self._open.get(name) or self._again(name, placed.place)
