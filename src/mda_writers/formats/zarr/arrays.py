@@ -124,7 +124,8 @@ class LaidOutArray(ZarrArray):
     def lay_out(self, claim: bool) -> None:
         """Make all shards; reserve their room on the disk, if `claim`."""
         for index in self.grid.shards(self.sizes):
-            self._files[index] = self.new_shard(index, claim=claim)
+            shard = self._files[index] = self.new_shard(index, claim=claim)
+            self._pool.note(shard.file.path)  # readers look into it, though no frame came for it
 
     def put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
         """Take the chunks of the plane at `place` to the disk."""
@@ -159,12 +160,13 @@ class ReservedArray(ZarrArray):
         grid = self.grid
         for index in grid.shards(self.sizes):
             chunks = prod(grid.inside(index, self.sizes)) * grid.tiles_a_plane
-            self._files[index] = Shard(
+            shard = self._files[index] = Shard(
                 shard_path(self.folder, index),
                 grid.planes_a_shard * grid.tiles_a_plane,
                 room_for(chunks, grid.chunk_bytes, compressed=False),
                 claim=claim,
             )
+            self._pool.note(shard.file.path)  # as above
 
 
 class UnshardedArray(ZarrArray):
