@@ -10,7 +10,7 @@ import useq
 import yaozarrs
 import zarr
 
-from mda_writers import OMEZarrWriter, WriteError, record
+from mda_writers import OMEZarrWriter, record
 from mda_writers.formats.zarr.options import level_sizes
 from mda_writers.formats.zarr.pyramid import halve
 from plans import NAMED, Plan, engine_for, plans_named
