@@ -168,7 +168,7 @@ class WriterProducer:
     device, data_type : str
         As the user gave them.
     writer : MDAWriter
-        Who writes; this becomes its watcher.
+        Who writes; reports the beginning and the end of its recordings here.
     direct : bool
         Whether its camera has a loop of its own.
     timestamps : Timestamps
@@ -199,9 +199,9 @@ class WriterProducer:
         self._path = writer.path
         self._span: Span | None = None
         self._lock = threading.Lock()
-        writer.watcher = self
+        writer.on_begin, writer.on_end = self.begun, self.ended
 
-    # ------------------------------------------------------------ RecordingWatcher
+    # ------------------------------------------------------------ called by the writer
 
     def begun(self, path: Path) -> None:
         """Note the beginning of a recording."""

@@ -262,16 +262,6 @@ class FrameSink(Protocol):
         """Take in the end; called once, whatever happened before."""
 
 
-class RecordingWatcher(Protocol):
-    """Is told when a writer's recordings begin and end, on whatever thread; must not raise."""
-
-    def begun(self, path: Path) -> None:
-        """Take in that the recording at `path` has begun, before its first frame."""
-
-    def ended(self, path: Path) -> None:
-        """Take in that it has ended: its files and its report are what they will be."""
-
-
 def format_of(header: Mapping[str, Any]) -> Format:
     """Return the format of the recording that has this header.
 

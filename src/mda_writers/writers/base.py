@@ -1,4 +1,4 @@
-"""What all writers have in common: hooks, direct mode, results, and looking at what is there."""
+"""What all writers are: output handlers for pymmcore-plus, and direct mode on the same object."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ from mda_writers.storage.disk_space import as_write_error
 from mda_writers.storage.write_pool import SMALL_COPY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pymmcore_plus import CMMCorePlus
     from useq import MDAEvent, MDASequence
 
-    from mda_writers.formats.base import Format, RecordingWatcher
+    from mda_writers.formats.base import Format
     from mda_writers.model.layout import ImageLayout
     from mda_writers.model.options import Decide
     from mda_writers.model.report import RecordingReport
@@ -83,11 +83,58 @@ ColorOrder = Literal["RGB", "BGR"]
 
 _RECEIVED = "TimeReceivedByCore"
 
+# Threads: the upstream hooks and ``add_frame`` run on the caller's threads (the relay thread with
+# ``output=``, the acquisition's thread when connected directly) and only hand frames over.
+# Everything that touches the disk after that runs on the recording's writing thread.
 
-class RunOwner(OMETiffWriter):
-    """Owns the run of a writer; its parameters are described at `MDAWriter`."""
+
+class MDAWriter(OMETiffWriter):
+    """Saves a recording; the base of all writers.
+
+    Use it as an output handler (``core.run_mda(sequence, output=writer)``), connected directly
+    (``with writer.connected(core): …``), through `record`, or in direct mode (`begin`,
+    `add_frame`, `finish`) for cameras that have a loop of their own.
+
+    Parameters
+    ----------
+    filename : path-like
+        Where the recording goes. Missing parent folders are made.
+    overwrite : bool
+        Whether a recording of that name may be replaced; it is, when the next one begins.
+    queue_bytes : int
+        Bytes of frames that may wait in memory. While they are full, ``add_frame`` and a
+        directly connected camera wait; with ``output=`` frames wait in pymmcore-plus's own
+        queue, which is watched.
+    min_free_bytes : int
+        Bytes of the disk to leave free.
+    sync_ms : float, optional
+        By default a frame that has its line in the journal survives a killed process. With
+        ``sync_ms`` it survives a power cut as well: every so many milliseconds everything is
+        synced, and lines are written only then.
+    save_frame : iterable of bool, or callable, optional
+        Which frames to keep: a flag for each, in the order of their arrival, or a function
+        ``(event, metadata) -> bool``. The others are listed as acquired and not saved.
+    max_projection : bool, str or MaxProjection
+        Whether to make maximum projections while frames come, along z or the axes given; see
+        `MaxProjection`.
+    core : CMMCorePlus, optional
+        The core whose run is cancelled when writing fails. By default the one that the writer
+        is connected to, or else ``CMMCorePlus.instance()``.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is not one of this writer's.
+    FileExistsError
+        If there is a recording of that name and `overwrite` is False.
+    """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
+    default_color_order: ClassVar[ColorOrder] = "RGB"
+    takes_bgr: ClassVar[bool] = False
+    """Whether its format turns BGR into RGB by itself."""
+
+    _color_order: ColorOrder | None = None
 
     def __init__(
         self,
@@ -107,7 +154,9 @@ class RunOwner(OMETiffWriter):
         # upstream's __init__ takes TIFF names only; what it sets is set here
         self.position_arrays: dict[str, Any] = {}
         self.current_sequence: MDASequence | None = None
-        self.watcher: RecordingWatcher | None = None
+        # called with the path of a recording that begins, or has ended; they must not raise
+        self.on_begin: Callable[[Path], None] | None = None
+        self.on_end: Callable[[Path], None] | None = None
         self.path = Path(filename).expanduser().absolute()
         self._overwrite = overwrite
         self._limits = Limits(
@@ -137,334 +186,10 @@ class RunOwner(OMETiffWriter):
     def option_names(cls) -> set[str]:
         """Return the names of all options of this class of writers."""
         makers = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
-        ours = makers[: makers.index(RunOwner.__init__) + 1]
+        ours = makers[: makers.index(MDAWriter.__init__) + 1]
         return set().union(*map(option_names, ours))
 
-    # ------------------------------------------------------------ seams for subclasses
-
-    def write_frame(self, ary: Any, index: tuple[int, ...], frame: np.ndarray) -> None:
-        """Write one frame into its array; called on the writing thread."""
-        ary[index] = frame
-
-    def finalize_metadata(self) -> None:
-        """Write the sidecar from the journal, at the end of a recording."""
-        run = self._run
-        if run is not None:
-            write_sidecar(journal_path(run.path), sidecar_path(run.path), run.extra_metadata)
-
-    def new_array(self, position_key: str, dtype: np.dtype, sizes: dict[str, int]) -> Any:
-        """Begin the file of one image, and return the array that takes its frames.
-
-        Parameters
-        ----------
-        position_key : str
-            The image's key.
-        dtype : dtype
-            Pixel type.
-        sizes : dict
-            Axis → size, slowest first, with y and x (and s for colour).
-        """
-        run = self._current_run()
-        image = run.locator.image(position_key)
-        return run.fmt.new_array(run.path.parent / image.file, image, run.layout_now(), run.pool)
-
-    def make_array(self, run: Recording, image: ImageLayout) -> Any:
-        """Return the array for one image; calls ``new_array``, upstream's seam."""
-        self._making = run
-        return self.new_array(image.key, np.dtype(image.dtype), image.dim_sizes)
-
-    def format(self, set_id: str) -> Format:
-        """Return how this writer's files begin, and get their final form.
-
-        Parameters
-        ----------
-        set_id : str
-            A UUID of the recording.
-        """
-        raise NotImplementedError
-
-    # ------------------------------------------------------------ helpers
-
-    def _current_run(self) -> Recording:
-        """Return the run that arrays are made for; while it opens, nobody else sees it yet."""
-        run = self._making or self._run
-        if run is None:
-            raise WriteError(f"{self.path}: nothing was begun yet.")
-        return run
-
-    def _check_suffix(self) -> None:
-        if split_suffix(self.path.name)[1].lower() not in self.suffixes:
-            raise ValueError(
-                f"{self.path.name}: {type(self).__name__} writes {', '.join(self.suffixes)}. "
-                "Give the file one of these suffixes."
-            )
-
-    def _begin_run(self, locator: Locator, layout: Layout, header: Mapping[str, Any]) -> None:
-        path = self._next_path()
-        try:
-            check_name(path.name)  # a later run's is numbered
-        except ValueError as error:
-            raise WriteError(str(error)) from error
-        replaces = self._overwrite and self._runs == 0
-        set_id = str(uuid.uuid4())
-        run = Recording(
-            path=path,
-            fmt=self.format(set_id),
-            set_id=set_id,
-            locator=locator,
-            layout=layout,
-            limits=self._limits,
-            seams=Seams(
-                self.make_array,
-                self.write_frame,
-                self.finalize_metadata,
-                self._cancel,
-                self._tell_end,
-            ),
-            header=header,
-            selection=self._selection,
-            projection=self._projection,
-            replaces=replaces,
-        )
-        run.open()
-        self._runs += 1
-        self._run = run
-        self.position_arrays = run.arrays
-        if self.watcher is not None:
-            self.watcher.begun(path)
-
-    def _next_path(self) -> Path:
-        """Return the recording's path: the given one, and for later runs the next free name."""
-        if self._runs == 0 and self._overwrite:
-            return self.path
-        return free_path(self.path)
-
-    def _cancel(self, error: WriteError) -> None:
-        """Cancel the run that feeds us, that one alone; called once, on the writing thread."""
-        if self._direct is not None:
-            return  # the caller's own loop is told by add_frame
-        if self._backlog.runner is None:
-            error.args = (f"{error} {_RUN_UNKNOWN}",)
-        cancel(self._backlog.runner)
-
-    def _cancel_run(self) -> None:
-        """Cancel the run whose frames are being recorded, where it is known."""
-        if self._run is not None and not self._run.finished and self._direct is None:
-            cancel(self._backlog.runner)
-
-    def _tell_end(self, path: Path) -> None:
-        if self.watcher is not None:
-            self.watcher.ended(path)
-
-    @property
-    def _own_core(self) -> CMMCorePlus | None:
-        """The core that the writer is connected to, or was given."""
-        return self._core() if self._core else None
-
-    @property
-    def _place(self) -> object:
-        """What only one writer at a time can write to."""
-        return os.path.normcase(self.path.resolve())
-
-    def _finish_open_run(self, reason: str) -> None:
-        run = self._run
-        if run is not None and not (run.finished or run.given_up):
-            run.end_with(WriteError(f"{run.path}: {reason}. Every frame that came is kept."))
-            run.finish()
-
-    def _interrupt_wait(self) -> None:
-        """Take in that who waits for the run was interrupted; see ``Run.interrupt``."""
-        if self._run is not None and not self._run.finished:
-            self._run.interrupt()
-
-    def _forget_run(self) -> None:
-        """After a fork: what is being recorded is the parent's, and none of this process's."""
-        if self._run is None or self._run.finished:
-            return
-        # An encoder or a file that is let go of, be it by the exit of the interpreter, would write,
-        # or wait for threads that are not here: the run is kept for good, and so is what of it
-        # waits for the garbage collector.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._run))
-        gc.freeze()
-        self._run = self._making = self._direct = self._refused = None
-        self.position_arrays = {}
-        self._backlog = Backlog()
-
-    @contextmanager
-    def _never_raising(self) -> Iterator[None]:
-        """Keep a hook from raising: upstream, that would silence every handler of the run."""
-        try:
-            yield
-        except BaseException as error:
-            wrapped = as_write_error(error, self.path, "a hook failed")
-            if not isinstance(error, Exception):  # Ctrl-C: raised by whoever waits for the end
-                self._interrupted = self._interrupted or error
-                self._interrupt_wait()
-                if self._run is not None and not self._run.finished:
-                    self._run.cancel_softly(wrapped)
-                return
-            if self._run is not None and not self._run.finished:
-                self._run.fail(wrapped)
-                return
-            self._refused = self._refused or wrapped
-            self._cancel(wrapped)
-
-
-class Outcome(RunOwner):
-    """Counts, files, error and report of a writer's last recording."""
-
-    @property
-    def frames_expected(self) -> int | None:
-        """Frames that the plan holds; None when its length is unknown."""
-        return self._run.locator.frames_expected if self._run else None
-
-    @property
-    def frames_received(self) -> int:
-        """Frames handed over so far."""
-        return self._run.frames_received if self._run else 0
-
-    @property
-    def frames_written(self) -> int:
-        """Frames that are on disk, pixels and metadata."""
-        return self._run.frames_written if self._run else 0
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files of the last recording that exist."""
-        run = self._run
-        if run is None or run.gave_way:
-            return []
-        names = (
-            name
-            for image in run.locator.images
-            for name in getattr(run.arrays.get(image.key), "files", image.all_files)
-        )
-        files = files_of(run.path, names)
-        files += run.projections.files() if run.projections else []
-        files += [f(run.path) for f in (sidecar_path, recording_path, journal_path)]
-        return [file for file in dict.fromkeys(files) if file.exists()]
-
-    @property
-    def error(self) -> WriteError | None:
-        """What went wrong, or None."""
-        return self._refused or (self._run.failure if self._run else None)
-
-    def result(self) -> RecordingReport:
-        """Return the report of the last recording; waits for its end.
-
-        Raises
-        ------
-        WriteError
-            If the recording failed, or there was none.
-        """
-        self._wait_for_end()
-        if self.error is not None:
-            raise self.error
-        if self._run is None or self._run.report is None:
-            raise WriteError(f"{self.path}: nothing was recorded yet.")
-        return self._run.report
-
-    def close(self) -> None:
-        """End the recording if one is open; waits for a run that is still going.
-
-        Raises
-        ------
-        WriteError
-            If the recording failed.
-        """
-        self._wait_for_end()
-        if self.error is not None:
-            raise self.error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is not None:
-            self._end_early(error)
-            return
-        try:
-            self.close()
-        except Exception:
-            raise
-        except BaseException as interrupt:
-            self._end_early(interrupt)
-            raise
-
-    @contextmanager
-    def connected(self, core: CMMCorePlus) -> Iterator[Self]:
-        """Connect directly to the signals of `core`, for the block.
-
-        A slow disk then holds the camera back instead of filling the memory. On leaving, the
-        end of the run is waited for, and what went wrong is raised. Works on any thread, that
-        of a Qt application included, whose loop goes on while the end is waited for.
-        """
-        before, self._core = self._core, weakref.ref(core)
-        try:
-            with connected_directly(core.mda.events, self), self:
-                yield self
-                self._wait_for_end()
-        finally:
-            self._core = before
-
-    def _end_early(self, error: BaseException) -> None:
-        """Cancel the run because of `error`, and end it; every frame that came is kept."""
-        run = self._run
-        if run is None or run.finished:
-            return
-        run.cancel_softly(WriteError(f"{run.path}: ended by {type(error).__name__}: {error}"))
-        if not isinstance(error, Exception):
-            run.interrupt()
-        while not (run.finished or run.given_up):
-            try:
-                self._wait_for_end()
-            except BaseException:  # Ctrl-C once more; `error` is on its way anyway
-                run.interrupt()
-
-    def _wait_for_end(self) -> None:
-        """Wait while frames may still come; then close what nobody closed."""
-        run = self._run or self._await_run()
-        if run is not None and not run.finished:
-            if self._direct is None:
-                self._follow(run)
-            run.finish()
-        if self._interrupted is not None:
-            interrupt, self._interrupted = self._interrupted, None
-            raise interrupt
-
-    def _follow(self, run: Recording) -> None:
-        while not (run.wait(0.05) or run.given_up) and self._backlog.is_coming():
-            let_application_live()
-        if run.finishing:
-            return
-        if self._backlog.only_end_is_missing(self.current_sequence, run.tally.canceled):
-            self.sequenceFinished(self.current_sequence)
-            return
-        self._finish_open_run(
-            "the end of the sequence was never announced (another handler of the run may have "
-            "raised)"
-        )
-
-    def _await_run(self) -> Recording | None:
-        """Return the first run, if one is about to begin: ``run_mda`` returns before it does."""
-        deadline = time.monotonic() + RUN_BEGINS_S
-        while self._run is None and self._refused is None:
-            core = self._own_core
-            if any_core(core) is None:
-                return None
-            # looked at before the run: a busy machine may take all that time between the two
-            is_late = time.monotonic() > deadline
-            if may_begin(self, core) or self._backlog.is_coming():
-                deadline = time.monotonic() + RUN_BEGINS_S
-            elif is_late:
-                return self._run
-            let_application_live()
-            time.sleep(0.01)
-        return self._run
-
-
-class Hooks(Outcome):
-    """``sequenceStarted``, ``frameReady``, ``sequenceFinished``, and what else is announced."""
+    # ------------------------------------------------------------ hooks of pymmcore-plus
 
     def sequenceStarted(self, seq: MDASequence, meta: Any = None) -> None:
         """Lay out the files for `seq`; never raises (see `error`)."""
@@ -479,13 +204,15 @@ class Hooks(Outcome):
 
     def frameReady(self, frame: np.ndarray, event: MDAEvent, meta: Any = None) -> None:
         """Hand over one frame; never raises (see `error`)."""
-        with self._never_raising():
+        try:  # `_never_raising` would be dear per frame
             run = self._run
             if run is None or run.finished:
                 return
-            metadata = meta if meta is not None else {}
+            metadata = {} if meta is None else meta
             run.tally.frame_came(event.index, metadata)
             run.put(Frame(frame, event.index, metadata, event), self._watch_backlog)
+        except BaseException as error:
+            self._take_failure(error)
 
     def eventStarted(self, event: MDAEvent) -> None:
         """Note that an event was begun, so that one without a frame is known as skipped."""
@@ -502,7 +229,7 @@ class Hooks(Outcome):
             if self._run is not None:
                 self._run.tally.canceled = True
 
-    def sequenceFinished(self, seq: MDASequence) -> None:
+    def sequenceFinished(self, seq: MDASequence | None) -> None:
         """Drain, close all, and write what is known at the end; never raises (see `error`)."""
         with self._never_raising():
             if self._run is not None:
@@ -512,50 +239,7 @@ class Hooks(Outcome):
                 self._run.tally.end_events()
                 self._run.finish()
 
-    def _plan_of_sequence(
-        self, seq: MDASequence, summary: Mapping[str, Any]
-    ) -> tuple[Locator, Layout, dict[str, Any]]:
-        microscope = MicroscopeInfo.from_summary(summary)
-        try:
-            locator = Locator.of_sequence(seq, microscope, self._next_path().name)
-        except ValueError as error:
-            raise WriteError(f"{self.path}: {error}") from error
-        z_step_um, time_interval_s = common_steps(locator.images)
-        layout = Layout(
-            pixel_size_um=microscope.pixel_size_um,
-            z_step_um=z_step_um,
-            time_interval_s=time_interval_s,
-            started=microscope.started,
-            cameras=_cameras_in_use(locator, microscope),
-            bit_depth=microscope.bit_depth,
-            objective=microscope.objective,
-            magnification=microscope.magnification,
-            axis_order="".join(seq.axis_order),
-        )
-        sequence = None if is_open_ended(seq) else sequence_dict(seq)
-        about = {k: v for k, v in summary.items() if k != "mda_sequence"}
-        return locator, layout, {"sequence": sequence, "summary_metadata": about}
-
-    def _watch_backlog(self) -> None:
-        """Look at upstream's queue while ours is full; it has no bound of its own."""
-        run = self._run
-        if run is not None and run.failure is None and self._backlog.too_long(run.frame_bytes):
-            error = BacklogError(
-                f"{run.path}: {self._backlog.frames} frames wait in memory, the disk does not keep "
-                "up. The run was cancelled; every frame acquired so far is still being written. "
-                "Use record() or writer.connected(core), which hold the camera back."
-            )
-            run.cancel_softly(error)
-
-
-class DirectMode(Outcome):
-    """``begin``, ``add_frame``, ``finish``."""
-
-    default_color_order: ClassVar[ColorOrder] = "RGB"
-    takes_bgr: ClassVar[bool] = False
-    """Whether its format turns BGR into RGB by itself."""
-
-    _color_order: ColorOrder | None = None
+    # ------------------------------------------------------------ direct mode
 
     @options_checked("begin")
     def begin(
@@ -667,7 +351,7 @@ class DirectMode(Outcome):
             If the frame's shape or dtype is not the recording's. The recording goes on. With
             ``save_frame``, which may leave the frame out, such a frame that is kept ends it.
         WriteError
-            If no recording is open, or it failed: what the disk said is told here.
+            If no recording is open, or it failed: this says what the disk said.
         """
         run, direct = self._run, self._direct
         if run is None or direct is None or run.finished:
@@ -686,17 +370,6 @@ class DirectMode(Outcome):
                 unfit=unfit,
             )
         )
-
-    def _refusal(self, direct: DirectPlan, frame: np.ndarray) -> str:
-        """Refuse a frame that does not fit; with ``save_frame``, return why it cannot be kept."""
-        selective = self._selection is not None
-        try:
-            direct.check(frame, selective)
-        except FrameError as error:
-            if not (selective and isinstance(frame, np.ndarray)):
-                raise
-            return str(error)
-        return ""
 
     def finish(self, extra_metadata: Mapping[str, Any] | None = None) -> RecordingReport:
         """End the recording: everything is on disk on return.
@@ -720,24 +393,129 @@ class DirectMode(Outcome):
         self._run.finish()
         return self.result()
 
-
-class Looking(RunOwner):
-    """What pymmcore-plus's own writers let one see, and it tells the truth."""
+    # ------------------------------------------------------------ what became of it
 
     @property
-    def _filename(self) -> str:
-        """The recording's path, where pymmcore-plus's writers have it."""
-        return str(self._run.path if self._run is not None else self.path)
+    def frames_expected(self) -> int | None:
+        """Frames that the plan holds; None when its length is unknown."""
+        return self._run.locator.frames_expected if self._run else None
 
     @property
-    def _frame_metadata_filename(self) -> str:
-        """The sidecar's path, where mesofield's manifest looks for it."""
-        return str(sidecar_path(Path(self._filename)))
+    def frames_received(self) -> int:
+        """Frames handed over so far."""
+        return self._run.frames_received if self._run else 0
 
     @property
-    def position_sizes(self) -> list[dict[str, int]]:
-        """Axis → size of every image of the recording, in order, without y and x."""
-        return [dict(image.sizes) for image in self._run.locator.images] if self._run else []
+    def frames_written(self) -> int:
+        """Frames that are on disk, pixels and metadata."""
+        return self._run.frames_written if self._run else 0
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the last recording that exist."""
+        run = self._run
+        if run is None or run.gave_way:
+            return []
+        names = (
+            name
+            for image in run.locator.images
+            for name in getattr(run.arrays.get(image.key), "files", image.all_files)
+        )
+        files = files_of(run.path, names)
+        files += run.projections.files() if run.projections else []
+        files += [f(run.path) for f in (sidecar_path, recording_path, journal_path)]
+        return [file for file in dict.fromkeys(files) if file.exists()]
+
+    @property
+    def error(self) -> WriteError | None:
+        """What went wrong, or None."""
+        return self._refused or (self._run.failure if self._run else None)
+
+    def result(self) -> RecordingReport:
+        """Return the report of the last recording; waits for its end.
+
+        Raises
+        ------
+        WriteError
+            If the recording failed, or there was none.
+        """
+        self._wait_for_end()
+        if self.error is not None:
+            raise self.error
+        if self._run is None or self._run.report is None:
+            raise WriteError(f"{self.path}: nothing was recorded yet.")
+        return self._run.report
+
+    def close(self) -> None:
+        """End the recording if one is open; waits for a run that is still going.
+
+        Raises
+        ------
+        WriteError
+            If the recording failed.
+        """
+        self._wait_for_end()
+        if self.error is not None:
+            raise self.error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
+            self._end_early(error)
+            return
+        try:
+            self.close()
+        except Exception:
+            raise
+        except BaseException as interrupt:
+            self._end_early(interrupt)
+            raise
+
+    @contextmanager
+    def connected(self, core: CMMCorePlus) -> Iterator[Self]:
+        """Connect directly to the signals of `core`, for the block.
+
+        A slow disk then holds the camera back instead of filling the memory. On leaving, the
+        end of the run is waited for, and what went wrong is raised. Works on any thread, that
+        of a Qt application included, whose loop goes on while the end is waited for.
+        """
+        before, self._core = self._core, weakref.ref(core)
+        try:
+            with connected_directly(core.mda.events, self), self:
+                yield self
+                self._wait_for_end()
+        finally:
+            self._core = before
+
+    # ------------------------------------------------------------ looking at what is there
+
+    def isel(self, indexers: Mapping[str, Any] | None = None, **indexers_kwargs: Any) -> np.ndarray:
+        """Return pixels by index, while the run goes on and after it.
+
+        Every frame handed over before the call is in the result; places without a frame are
+        zero. Axes p, g (and others that make images) choose the image, by default the first;
+        t, c, z, y, x take integers and slices.
+
+        Raises
+        ------
+        IndexError
+            If there is no such image, or an axis that it does not have.
+        """
+        wanted = {**(indexers or {}), **indexers_kwargs}
+        run = self._run
+        if run is not None:
+            run.settle()
+        if run is None or not run.locator.images:
+            raise IndexError(f"{self.path}: nothing was recorded yet.")
+        image = _choose_image(run, wanted)
+        axes = [*image.sizes, "y", "x"]
+        if "cam" in wanted and "c" in image.sizes:
+            wanted["c"] = by_event_channel(image.channels)[wanted.get("c", 0)][wanted["cam"]]
+        return np.asarray(
+            run.arrays[image.key][tuple(wanted.get(axis, slice(None)) for axis in axes)]
+        )
 
     @property
     def projections(self) -> Mapping[str, np.ndarray]:
@@ -766,31 +544,10 @@ class Looking(RunOwner):
                 found[key].append(frame)
         return found
 
-    def isel(self, indexers: Mapping[str, Any] | None = None, **indexers_kwargs: Any) -> np.ndarray:
-        """Return pixels by index, while the run goes on and after it.
-
-        Every frame handed over before the call is in the result; places without a frame are
-        zero. Axes p, g (and others that make images) choose the image, by default the first;
-        t, c, z, y, x take integers and slices.
-
-        Raises
-        ------
-        IndexError
-            If there is no such image, or an axis that it does not have.
-        """
-        wanted = {**(indexers or {}), **indexers_kwargs}
-        run = self._run
-        if run is not None:
-            run.settle()
-        if run is None or not run.locator.images:
-            raise IndexError(f"{self.path}: nothing was recorded yet.")
-        image = _choose_image(run, wanted)
-        axes = [*image.sizes, "y", "x"]
-        if "cam" in wanted and "c" in image.sizes:
-            wanted["c"] = by_event_channel(image.channels)[wanted.get("c", 0)][wanted["cam"]]
-        return np.asarray(
-            run.arrays[image.key][tuple(wanted.get(axis, slice(None)) for axis in axes)]
-        )
+    @property
+    def position_sizes(self) -> list[dict[str, int]]:
+        """Axis → size of every image of the recording, in order, without y and x."""
+        return [dict(image.sizes) for image in self._run.locator.images] if self._run else []
 
     def get_position_key(self, event: MDAEvent) -> str:
         """Return the key of the image that a frame of `event` goes to."""
@@ -798,54 +555,293 @@ class Looking(RunOwner):
             raise WriteError(f"{self.path}: nothing was begun yet.")
         return self._run.locator.key_of(event.index)
 
+    @property
+    def _filename(self) -> str:
+        """The recording's path, where pymmcore-plus's writers have it."""
+        return str(self._run.path if self._run is not None else self.path)
 
-# What every writer is: an output handler for pymmcore-plus, and direct mode on the same object.
-#
-# Threads: the three upstream hooks and ``add_frame`` run on the caller's threads (the relay
-# thread with ``output=``, the acquisition's thread when connected directly) and only hand frames
-# over. Everything that touches the disk after that runs on the recording's writing thread.
+    @property
+    def _frame_metadata_filename(self) -> str:
+        """The sidecar's path, where mesofield's manifest looks for it."""
+        return str(sidecar_path(Path(self._filename)))
 
+    # ------------------------------------------------------------ for subclasses
 
-class MDAWriter(Hooks, DirectMode, Looking):
-    """Saves a recording; the base of all writers.
+    def format(self, set_id: str) -> Format:
+        """Return how this writer's files begin, and get their final form.
 
-    Use it as an output handler (``core.run_mda(sequence, output=writer)``), connected directly
-    (``with writer.connected(core): …``), through `record`, or in direct mode (`begin`,
-    `add_frame`, `finish`) for cameras that have a loop of their own.
+        Parameters
+        ----------
+        set_id : str
+            A UUID of the recording.
+        """
+        raise NotImplementedError
 
-    Parameters
-    ----------
-    filename : path-like
-        Where the recording goes. Missing parent folders are made.
-    overwrite : bool
-        Whether a recording of that name may be replaced; it is, when the next one begins.
-    queue_bytes : int
-        Bytes of frames that may wait in memory. While they are full, ``add_frame`` and a
-        directly connected camera wait; with ``output=`` frames wait in pymmcore-plus's own
-        queue, which is watched.
-    min_free_bytes : int
-        Bytes of the disk to leave free.
-    sync_ms : float, optional
-        By default a frame that has its line in the journal survives a killed process. With
-        ``sync_ms`` it survives a power cut as well: every so many milliseconds everything is
-        synced, and lines are written only then.
-    save_frame : iterable of bool, or callable, optional
-        Which frames to keep: a flag for each, in the order of their arrival, or a function
-        ``(event, metadata) -> bool``. The others are listed as acquired and not saved.
-    max_projection : bool, str or MaxProjection
-        Whether to make maximum projections while frames come, along z or the axes given; see
-        `MaxProjection`.
-    core : CMMCorePlus, optional
-        The core whose run is cancelled when writing fails. By default the one that the writer
-        is connected to, or else ``CMMCorePlus.instance()``.
+    def new_array(self, position_key: str, dtype: np.dtype, sizes: dict[str, int]) -> Any:
+        """Begin the file of one image, and return the array that takes its frames.
 
-    Raises
-    ------
-    ValueError
-        If the suffix is not one of this writer's.
-    FileExistsError
-        If there is a recording of that name and `overwrite` is False.
-    """
+        Parameters
+        ----------
+        position_key : str
+            The image's key.
+        dtype : dtype
+            Pixel type.
+        sizes : dict
+            Axis → size, slowest first, with y and x (and s for colour).
+        """
+        run = self._current_run()
+        image = run.locator.image(position_key)
+        return run.fmt.new_array(run.path.parent / image.file, image, run.layout_now(), run.pool)
+
+    def write_frame(self, ary: Any, index: tuple[int, ...], frame: np.ndarray) -> None:
+        """Write one frame into its array; called on the writing thread."""
+        ary[index] = frame
+
+    def finalize_metadata(self) -> None:
+        """Write the sidecar from the journal, at the end of a recording."""
+        run = self._run
+        if run is not None:
+            write_sidecar(journal_path(run.path), sidecar_path(run.path), run.extra_metadata)
+
+    # ------------------------------------------------------------ the beginning of a recording
+
+    def _check_suffix(self) -> None:
+        if split_suffix(self.path.name)[1].lower() not in self.suffixes:
+            raise ValueError(
+                f"{self.path.name}: {type(self).__name__} writes {', '.join(self.suffixes)}. "
+                "Give the file one of these suffixes."
+            )
+
+    def _plan_of_sequence(
+        self, seq: MDASequence, summary: Mapping[str, Any]
+    ) -> tuple[Locator, Layout, dict[str, Any]]:
+        microscope = MicroscopeInfo.from_summary(summary)
+        try:
+            locator = Locator.of_sequence(seq, microscope, self._next_path().name)
+        except ValueError as error:
+            raise WriteError(f"{self.path}: {error}") from error
+        z_step_um, time_interval_s = common_steps(locator.images)
+        layout = Layout(
+            pixel_size_um=microscope.pixel_size_um,
+            z_step_um=z_step_um,
+            time_interval_s=time_interval_s,
+            started=microscope.started,
+            cameras=_cameras_in_use(locator, microscope),
+            bit_depth=microscope.bit_depth,
+            objective=microscope.objective,
+            magnification=microscope.magnification,
+            axis_order="".join(seq.axis_order),
+        )
+        sequence = None if is_open_ended(seq) else sequence_dict(seq)
+        about = {k: v for k, v in summary.items() if k != "mda_sequence"}
+        return locator, layout, {"sequence": sequence, "summary_metadata": about}
+
+    def _next_path(self) -> Path:
+        """Return the recording's path: the given one, and for later runs the next free name."""
+        if self._runs == 0 and self._overwrite:
+            return self.path
+        return free_path(self.path)
+
+    def _begin_run(self, locator: Locator, layout: Layout, header: Mapping[str, Any]) -> None:
+        path = self._next_path()
+        try:
+            check_name(path.name)  # a later run's is numbered
+        except ValueError as error:
+            raise WriteError(str(error)) from error
+        replaces = self._overwrite and self._runs == 0
+        set_id = str(uuid.uuid4())
+        run = Recording(
+            path=path,
+            fmt=self.format(set_id),
+            set_id=set_id,
+            locator=locator,
+            layout=layout,
+            limits=self._limits,
+            seams=Seams(
+                self.make_array,
+                self.write_frame,
+                self.finalize_metadata,
+                self._cancel,
+                self._announce_end,
+            ),
+            header=header,
+            selection=self._selection,
+            projection=self._projection,
+            replaces=replaces,
+        )
+        run.open()
+        self._runs += 1
+        self._run = run
+        self.position_arrays = run.arrays
+        if self.on_begin is not None:
+            self.on_begin(path)
+
+    def _current_run(self) -> Recording:
+        """Return the run that arrays are made for; while it opens, nobody else sees it yet."""
+        run = self._making or self._run
+        if run is None:
+            raise WriteError(f"{self.path}: nothing was begun yet.")
+        return run
+
+    def make_array(self, run: Recording, image: ImageLayout) -> Any:
+        """Return the array for one image; calls ``new_array``, upstream's seam."""
+        self._making = run
+        return self.new_array(image.key, np.dtype(image.dtype), image.dim_sizes)
+
+    def _refusal(self, direct: DirectPlan, frame: np.ndarray) -> str:
+        """Refuse a frame that does not fit; with ``save_frame``, return why it cannot be kept."""
+        selective = self._selection is not None
+        try:
+            direct.check(frame, selective)
+        except FrameError as error:
+            if not (selective and isinstance(frame, np.ndarray)):
+                raise
+            return str(error)
+        return ""
+
+    # ------------------------------------------------------------ what goes wrong
+
+    @contextmanager
+    def _never_raising(self) -> Iterator[None]:
+        """Keep a hook from raising: upstream, that would silence every handler of the run."""
+        try:
+            yield
+        except BaseException as error:
+            self._take_failure(error)
+
+    def _take_failure(self, error: BaseException) -> None:
+        """End the recording because a hook failed; whoever waits for the end gets the error."""
+        wrapped = as_write_error(error, self.path, "a hook failed")
+        is_open = self._run is not None and not self._run.finished
+        if not isinstance(error, Exception):  # Ctrl-C: raised by whoever waits for the end
+            self._interrupted = self._interrupted or error
+            self._interrupt_wait()
+            if self._run is not None and is_open:
+                self._run.cancel_softly(wrapped)
+        elif self._run is not None and is_open:
+            self._run.fail(wrapped)
+        else:
+            self._refused = self._refused or wrapped
+            self._cancel(wrapped)
+
+    def _cancel(self, error: WriteError) -> None:
+        """Cancel the run that feeds us, that one alone; called once, on the writing thread."""
+        if self._direct is not None:
+            return  # add_frame raises it in the caller's own loop
+        if self._backlog.runner is None:
+            error.args = (f"{error} {_RUN_UNKNOWN}",)
+        cancel(self._backlog.runner)
+
+    def _cancel_run(self) -> None:
+        """Cancel the run whose frames are being recorded, where it is known."""
+        if self._run is not None and not self._run.finished and self._direct is None:
+            cancel(self._backlog.runner)
+
+    def _watch_backlog(self) -> None:
+        """Look at upstream's queue while ours is full; it has no bound of its own."""
+        run = self._run
+        if run is not None and run.failure is None and self._backlog.too_long(run.frame_bytes):
+            error = BacklogError(
+                f"{run.path}: {self._backlog.frames} frames wait in memory, the disk does not keep "
+                "up. The run was cancelled; every frame acquired so far is still being written. "
+                "Use record() or writer.connected(core), which hold the camera back."
+            )
+            run.cancel_softly(error)
+
+    def _announce_end(self, path: Path) -> None:
+        if self.on_end is not None:
+            self.on_end(path)
+
+    @property
+    def _own_core(self) -> CMMCorePlus | None:
+        """The core that the writer is connected to, or was given."""
+        return self._core() if self._core else None
+
+    @property
+    def _place(self) -> object:
+        """What only one writer at a time can write to."""
+        return os.path.normcase(self.path.resolve())
+
+    # ------------------------------------------------------------ the end of a recording
+
+    def _wait_for_end(self) -> None:
+        """Wait while frames may still come; then close what nobody closed."""
+        run = self._run or self._await_run()
+        if run is not None and not run.finished:
+            if self._direct is None:
+                self._follow(run)
+            run.finish()
+        if self._interrupted is not None:
+            interrupt, self._interrupted = self._interrupted, None
+            raise interrupt
+
+    def _await_run(self) -> Recording | None:
+        """Return the first run, if one is about to begin: ``run_mda`` returns before it does."""
+        deadline = time.monotonic() + RUN_BEGINS_S
+        while self._run is None and self._refused is None:
+            core = self._own_core
+            if any_core(core) is None:
+                return None
+            # looked at before the run: a busy machine may take all that time between the two
+            is_late = time.monotonic() > deadline
+            if may_begin(self, core) or self._backlog.is_coming():
+                deadline = time.monotonic() + RUN_BEGINS_S
+            elif is_late:
+                return self._run
+            let_application_live()
+            time.sleep(0.01)
+        return self._run
+
+    def _follow(self, run: Recording) -> None:
+        while not (run.wait(0.05) or run.given_up) and self._backlog.is_coming():
+            let_application_live()
+        if run.finishing:
+            return
+        if self._backlog.only_end_is_missing(self.current_sequence, run.tally.canceled):
+            self.sequenceFinished(self.current_sequence)
+            return
+        self._finish_open_run(
+            "the end of the sequence was never announced (another handler of the run may have "
+            "raised)"
+        )
+
+    def _finish_open_run(self, reason: str) -> None:
+        run = self._run
+        if run is not None and not (run.finished or run.given_up):
+            run.end_with(WriteError(f"{run.path}: {reason}. Every frame that came is kept."))
+            run.finish()
+
+    def _end_early(self, error: BaseException) -> None:
+        """Cancel the run because of `error`, and end it; every frame that came is kept."""
+        run = self._run
+        if run is None or run.finished:
+            return
+        run.cancel_softly(WriteError(f"{run.path}: ended by {type(error).__name__}: {error}"))
+        if not isinstance(error, Exception):
+            run.interrupt()
+        while not (run.finished or run.given_up):
+            try:
+                self._wait_for_end()
+            except BaseException:  # Ctrl-C once more; `error` is on its way anyway
+                run.interrupt()
+
+    def _interrupt_wait(self) -> None:
+        """Note that whoever waits for the end was interrupted; see ``Recording.interrupt``."""
+        if self._run is not None and not self._run.finished:
+            self._run.interrupt()
+
+    def _forget_run(self) -> None:
+        """After a fork: what is being recorded is the parent's, and none of this process's."""
+        if self._run is None or self._run.finished:
+            return
+        # An encoder or a file that is let go of, be it by the exit of the interpreter, would write,
+        # or wait for threads that are not here: the run is kept for good, and so is what of it
+        # waits for the garbage collector.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._run))
+        gc.freeze()
+        self._run = self._making = self._direct = self._refused = None
+        self.position_arrays = {}
+        self._backlog = Backlog()
 
 
 _RUN_UNKNOWN = (
@@ -853,7 +849,7 @@ _RUN_UNKNOWN = (
     "record(), run_mda(output=…) and writer.connected(core) know."
 )
 
-_open_writers: weakref.WeakSet[RunOwner] = weakref.WeakSet()
+_open_writers: weakref.WeakSet[MDAWriter] = weakref.WeakSet()
 
 
 def _forget_parents_runs() -> None:
@@ -922,13 +918,7 @@ def _cameras_in_use(locator: Locator, microscope: MicroscopeInfo) -> tuple[str, 
 
 
 def color_order_of(given: Any) -> ColorOrder:
-    """Return an order of colours.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
+    """Return an order of colours; ValueError if it is none."""
     if given in ("RGB", "BGR"):
         return cast("ColorOrder", given)
     raise ValueError(f"color_order is one of RGB, BGR, not {given!r}.")
@@ -971,4 +961,4 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parents_runs)
 
 
-watch_runs(Hooks)
+watch_runs(MDAWriter)
