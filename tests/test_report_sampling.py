@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,18 +10,16 @@ import pytest
 from mda_writers import BigTiffWriter
 from mda_writers.dataset.recording_source import RecordingSource
 from mda_writers.recording import journal_writer
-from mda_writers.recording.journal import MOST_SAMPLES, Journal, header_line
-from mda_writers.recording.journal_writer import LoadLog
+from mda_writers.recording.files import journal_path
+from mda_writers.recording.journal import MOST_SAMPLES, Journal
+from mda_writers.recording.journal_writer import JournalWriter
 from mda_writers.report.facts import MOST_ENTRIES, drift_of, gather, read_columns, timing_of
 from mda_writers.report.page import page, recording_part
 from mda_writers.report.pixels import binned, histogram_for, look_at, quantile
 from mda_writers.report.svg import COLUMNS, Axis, extremes, thinned, time_axis
-from mda_writers.storage.files import LineFile
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mda_writers.model.frame import PlacedFrame
 
 
 def frame(number: int, time_s: float, focus: float | None = None, **index: int) -> tuple[str, Any]:
@@ -164,15 +162,16 @@ def test_a_page_says_what_it_has_not_looked_at(long_recording: Path) -> None:
 
 def journal_of(path: Path, times: list[float], monkeypatch: pytest.MonkeyPatch) -> Journal:
     """Let frames come at `times`, and return the journal that tells of the load meanwhile."""
-    journal = LineFile(path / "exp.tif_frames.jsonl")
-    journal.append(header_line({"layout": {}}))
-    log = LoadLog(journal, path, lambda: 5, lambda: 7)
+    journal = JournalWriter(path / "exp.tif")
+    journal.begin({"layout": {}})
+    journal.bytes_written = 7
     clock = iter(times)
     monkeypatch.setattr(journal_writer, "perf_counter", lambda: next(clock))
     for _ in times:
-        log.write(cast("PlacedFrame", None))
+        journal.note_load(queued_bytes=5)
     journal.close()
-    return Journal.read(journal.path)
+    journal.unlock()
+    return Journal.read(journal_path(path / "exp.tif"))
 
 
 def test_the_load_of_a_day_takes_as_little_as_that_of_a_minute(

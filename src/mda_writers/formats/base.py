@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mda_writers.model.frame import PlacedFrame
     from mda_writers.model.layout import ImageLayout, Layout, PlaneInfo
 
 
@@ -244,22 +243,6 @@ class FrameArray(Protocol):
 
     def close(self) -> None:
         """Flush, and let go of the file."""
-
-
-class FrameSink(Protocol):
-    """Wants every frame of a recording. Fed in order, by one thread."""
-
-    def open(self) -> None:
-        """Make ready, before the first frame."""
-
-    def write(self, placed: PlacedFrame) -> None:
-        """Take one frame."""
-
-    def flush(self) -> bool:
-        """Push on what is held back, without waiting; True when nothing is left."""
-
-    def close(self) -> None:
-        """Take in the end; called once, whatever happened before."""
 
 
 def format_of(header: Mapping[str, Any]) -> Format:

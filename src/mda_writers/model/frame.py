@@ -67,39 +67,6 @@ class Frame:
         return self.pixels.nbytes
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a frame goes: the image, and the index within it in the order of its axes."""
-
-    key: str
-    index: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedFrame:
-    """A frame that knows its place; what the sinks receive.
-
-    Attributes
-    ----------
-    frame : Frame
-        As it was handed over.
-    place : Place
-        Where it goes.
-    pixels : np.ndarray
-        The frame's pixels, C-contiguous and in the machine's byte order.
-    number : int
-        The frame's number in the recording, in order of arrival, from 0.
-    saved : bool
-        Whether its pixels are kept; if not (``save_frame``), only its metadata is.
-    """
-
-    frame: Frame
-    place: Place
-    pixels: np.ndarray
-    number: int
-    saved: bool = True
-
-
 # Parts: where one large recording is cut, so that many hands can work on it.
 #
 # Where parts begin and end depends on the recording alone, so that what a killed batch had made

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mda_writers.errors import FrameError
-from mda_writers.model.frame import Frame, Place
+from mda_writers.model.frame import Frame
 from mda_writers.model.layout import AXES, CameraChannels, ImageLayout
 from mda_writers.model.microscope import Camera, MicroscopeInfo
 from mda_writers.model.names import (
@@ -98,8 +98,8 @@ class Locator:
 
     # ---------------------------------------------------------------- finding the place
 
-    def locate(self, frame: Frame, kept: bool = True) -> Place:
-        """Return where `frame` goes, and count it as written there.
+    def locate(self, frame: Frame, kept: bool = True) -> tuple[ImageLayout, tuple[int, ...]]:
+        """Return the image and the place in it where `frame` goes, and count it as written there.
 
         Of a frame that is not kept the place alone counts, which stays taken: it is neither
         written nor missing, its pixels may be of any shape and type, and what comes for it again
@@ -130,9 +130,9 @@ class Locator:
         image.left_out[place] = not kept
         image.count += 1
         image.kept += kept
-        return Place(layout.key, place)
+        return image.layout, place
 
-    def _locate_again(self, frame: Frame, kept: bool) -> Place:
+    def _locate_again(self, frame: Frame, kept: bool) -> tuple[ImageLayout, tuple[int, ...]]:
         """Return a place for a frame whose own place is filled: in the image of its repetition."""
         times = frame.index.get("repeat", 0) + 1
         return self.locate(replace(frame, index={**frame.index, "repeat": times}), kept)

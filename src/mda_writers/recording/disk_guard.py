@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mda_writers.model.frame import PlacedFrame
-
 METADATA_BYTES = 2_000
 """What a frame's line in the journal and its entry in the sidecar are reckoned at, together."""
 
@@ -23,16 +21,8 @@ LOOK_BYTES = 256 << 20
 class DiskGuard:
     """Ends a recording while there is still room for its metadata, and for other people.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the recording goes.
-    min_free_bytes : int
-        Bytes to leave free.
-    claimed : bool
-        Whether the room for the pixels is claimed already, so that only metadata needs more.
-    bytes_under_way : callable
-        Returns the room that frames handed over before may still take.
+    Where the room for the pixels is `claimed` already, only metadata needs more.
+    ``bytes_under_way()`` is the room that frames handed over before may still take.
     """
 
     def __init__(
@@ -67,38 +57,27 @@ class DiskGuard:
                 "min_free_bytes."
             )
 
-    def open(self) -> None:
-        """Nothing to do before the first frame."""
-
-    def write(self, placed: PlacedFrame) -> None:
-        """Count a frame's bytes; look at the disk when the last look is used up.
+    def account(self, number: int, pixel_bytes: int) -> None:
+        """Count what frame `number` takes; look at the disk when the last look is used up.
 
         Raises
         ------
         DiskFullError
             If too little would be left.
         """
-        needs_room = placed.saved and not self._claimed
-        nbytes = METADATA_BYTES + (placed.pixels.nbytes if needs_room else 0)
+        nbytes = METADATA_BYTES if self._claimed else METADATA_BYTES + pixel_bytes
         self._budget -= nbytes
         if self._budget < 0:
-            self._look(nbytes, placed)
+            self._look(nbytes, number)
 
-    def flush(self) -> bool:
-        """Nothing is held back here."""
-        return True
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def _look(self, nbytes: int, placed: PlacedFrame) -> None:
+    def _look(self, nbytes: int, number: int) -> None:
         free = free_bytes(self._folder)
         left = free - self._min_free - nbytes - self._bytes_under_way()
         if left < 0:
             raise DiskFullError(
                 f"{self._folder}: {human_bytes(free)} free, and {human_bytes(self._min_free)} are "
-                f"to stay free (min_free_bytes): frame {placed.number} was not written. The "
-                f"{placed.number} frames before it are kept; free some space or lower "
+                f"to stay free (min_free_bytes): frame {number} was not written. The "
+                f"{number} frames before it are kept; free some space or lower "
                 "min_free_bytes."
             )
         # what staged writes have not yet used is looked at in quarters of what is left

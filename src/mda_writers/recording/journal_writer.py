@@ -29,82 +29,132 @@ from mda_writers.storage.disk_space import explained, free_bytes
 from mda_writers.storage.files import PATIENCE_S, FileLock, LineFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from mda_writers.formats.base import FrameArray
-    from mda_writers.model.frame import PlacedFrame
+    import numpy as np
+
+    from mda_writers.model.frame import Frame
     from mda_writers.model.layout import ImageLayout
     from mda_writers.storage.write_pool import WritePool
 
 
 LINES_A_WRITE = 64
-"""Lines that are gathered while frames come fast; a system call a line would cost 30 000 a
+"""Lines that are gathered while frames come fast; a system call per line would cost 30 000 per
 second. With nothing to do the lines leave at once (`flush`)."""
 
 EVERY_S = 0.25
-"""Time between two samples at first."""
+"""Time between two samples of the load at first. After every `MOST_SAMPLES` the next come half as
+often, and a reader drops every second one before: they stay few however long a recording is."""
 
 
-class FrameTable:
-    """Writes the journal of a recording.
+class JournalWriter:
+    """Makes the journal of the recording at `path`, holds its lock, and writes its lines.
 
-    Parameters
-    ----------
-    journal : LineFile
-        Where the lines go.
-    arrays : mapping
-        Key → array, to ask where in its file a frame lies.
-    pool : WritePool or None
-        Tells what has landed; None when a frame is on disk as soon as its array has taken it.
-    sync_ms : float or None
-        Every so often, everything is made to survive a power cut before its lines are written.
+    The line of a frame is written when the frame has landed. Raises WriteError if the journal
+    cannot be made, or exists.
     """
 
-    def __init__(
-        self,
-        journal: LineFile,
-        arrays: Mapping[str, FrameArray],
-        pool: WritePool | None,
-        sync_ms: float | None = None,
-    ) -> None:
-        self._journal = journal
-        self._arrays = arrays
-        self._pool = pool
+    pool: WritePool
+    """Reports what has landed; set before the first frame."""
+
+    def __init__(self, path: Path, sync_ms: float | None = None) -> None:
+        self._path = path
         self._sync_s = None if sync_ms is None else sync_ms / 1000
         self._synced = monotonic()
+        self._lock: FileLock | None = None
+        # number in the pool, whether it is kept, bytes of pixels, line
         self._waiting: deque[tuple[int, bool, int, bytes]] = deque()
         self._since_write = 0
         self._keys: dict[str, bytes] = {}
         self._last_time: float | None = None
+        self._load_every_s = EVERY_S
+        self._load_due = 0.0
+        self._samples = 0
         self.intervals_s = array("f")
         self.frames_written = 0
         self.frames_left_out = 0
-        self.journalled = 0
         self.bytes_written = 0
+        # the pool's number up to which frames have their lines
+        self.journalled = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = LineFile(journal_path(path))
+        except OSError as error:
+            raise explained(error, path) from error
+        # nobody shall take the recording for an interrupted one while this process lives; where
+        # the file system has no locks, the header's process says it less surely
+        with suppress(OSError):
+            self._lock = FileLock(journal_path(path), PATIENCE_S)
 
-    def open(self) -> None:
-        """Nothing to do: the header is there already."""
+    def begin(self, header: dict[str, Any]) -> None:
+        """Write the first line."""
+        self._file.append(header_line(header))
+
+    # ------------------------------------------------------------ the writing thread
 
     def announce(self, image: ImageLayout, planes: int) -> None:
-        """Say that an image was laid out, with room for `planes` planes."""
-        self._journal.append(image_line(image, planes))
+        """Write down that an image was laid out, with room for `planes` planes."""
+        self._file.append(image_line(image, planes))
 
-    def write(self, placed: PlacedFrame) -> None:
+    def add(
+        self,
+        number: int,
+        key: str,
+        place: tuple[int, ...],
+        frame: Frame,
+        pixels: np.ndarray,
+        where: Mapping[str, Any] | None,
+    ) -> None:
         """Prepare the line of a frame; it is written when the frame has landed.
 
-        A frame that is not kept has its line in the order of arrival, too.
+        A frame that is not kept has its line in the order of arrival, too, and no `where`.
         """
-        staged = self._pool.staged() if self._pool else 0
-        line = frame_line(
-            self._key_json(placed.place.key), _metadata(placed), self._additions(placed)
-        )
-        nbytes = placed.pixels.nbytes if placed.saved else 0
-        self._waiting.append((staged, placed.saved, nbytes, line))
-        self._note_time(placed.frame.monotonic_s)
+        kept = where is not None
+        ours: dict[str, Any] = {
+            "number": number,
+            "index": {str(axis): i for axis, i in frame.index.items()},
+            "place": place,
+        }
+        if where is None:
+            ours["saved"] = False
+        else:
+            ours.update(where)
+            ours["xxh3_64"] = frame.xxh3_64 or xxhash.xxh3_64_hexdigest(pixels.data)
+        ours["unix_time_s"] = frame.unix_time_s
+        ours["monotonic_s"] = frame.monotonic_s
+        metadata = frame.metadata
+        if not isinstance(metadata, bytes):
+            metadata = frame_metadata_json(metadata)
+        key_json = self._keys.get(key)
+        if key_json is None:
+            key_json = self._keys[key] = to_json(key)
+        line = frame_line(key_json, metadata, to_json(ours))
+        self._waiting.append((self.pool.staged(), kept, pixels.nbytes if kept else 0, line))
+        if self._last_time is not None:
+            self.intervals_s.append(frame.monotonic_s - self._last_time)
+        self._last_time = frame.monotonic_s
         self._since_write += 1
         if self._since_write >= LINES_A_WRITE:
             self._write_landed()
+
+    def note_load(self, queued_bytes: int) -> None:
+        """Write down how full queue and disk are, when that is due."""
+        now = perf_counter()
+        if now < self._load_due:
+            return
+        sample = {
+            "monotonic_s": now,
+            "queued_bytes": queued_bytes,
+            "written_bytes": self.bytes_written,
+            "free_bytes": free_bytes(self._path.parent),
+        }
+        self._file.append(sealed(LOAD_START + to_json(sample) + b"}") + b"\n")
+        self._samples += 1
+        if self._samples == MOST_SAMPLES:
+            self._samples = MOST_SAMPLES // 2
+            self._load_every_s *= 2
+        self._load_due = now + self._load_every_s
 
     def flush(self) -> bool:
         """Write the lines of what has landed; True when no line waits any more."""
@@ -119,114 +169,46 @@ class FrameTable:
         try:
             if self._waiting:
                 self._write_up_to(self._landed())
-            self._journal.sync()
+            self._file.sync()
         finally:
-            self._journal.close()
+            self._file.close()
 
     def _write_landed(self) -> None:
         self._since_write = 0
-        if not self._waiting or not self._is_time():
+        if not self._waiting:
             return
-        if self._pool is not None and self._sync_s is not None:
-            self._pool.drain()
+        if self._sync_s is not None:
+            if monotonic() - self._synced < self._sync_s:
+                return
+            self.pool.drain()
         self._write_up_to(self._landed())
+
+    def _landed(self) -> int:
+        """Return the pool's number up to which frames are on disk, safely so if that was asked."""
+        if self._sync_s is None:
+            return self.pool.landed()
+        landed = self.pool.secure()
+        self._synced = monotonic()
+        return landed
 
     def _write_up_to(self, landed: int) -> None:
         due = list(takewhile(lambda frame: frame[0] <= landed, self._waiting))
         if not due:
             return
-        self._journal.append(b"".join(line for _, _, _, line in due))
+        self._file.append(b"".join(line for _, _, _, line in due))
         self.journalled = due[-1][0]
-        for _, saved, nbytes, _ in due:
+        for _, kept, nbytes, _ in due:
             self._waiting.popleft()
             self.bytes_written += nbytes
-            self.frames_written += saved
-            self.frames_left_out += not saved
+            self.frames_written += kept
+            self.frames_left_out += not kept
         if self._sync_s is not None:
-            self._journal.sync()
+            self._file.sync()
 
-    def _is_time(self) -> bool:
-        """Whether lines may be written now; those of synced recordings, every so often."""
-        return self._sync_s is None or monotonic() - self._synced >= self._sync_s
-
-    def _landed(self) -> int:
-        """Return the pool's number up to which frames are on disk, safely so if that was asked."""
-        if self._pool is None:
-            return 0
-        if self._sync_s is None:
-            return self._pool.landed()
-        landed = self._pool.secure()
-        self._synced = monotonic()
-        return landed
-
-    def _additions(self, placed: PlacedFrame) -> bytes:
-        entry: dict[str, Any] = {
-            "number": placed.number,
-            "index": {str(axis): i for axis, i in placed.frame.index.items()},
-            "place": placed.place.index,
-            **(self._on_disk(placed) if placed.saved else {"saved": False}),
-            "unix_time_s": placed.frame.unix_time_s,
-            "monotonic_s": placed.frame.monotonic_s,
-        }
-        return to_json(entry)
-
-    def _on_disk(self, placed: PlacedFrame) -> dict[str, Any]:
-        """Return where the pixels lie, and their checksum."""
-        where = getattr(self._arrays.get(placed.place.key), "where", None)
-        return {
-            **(where(placed.place.index) if where else {}),
-            "xxh3_64": placed.frame.xxh3_64 or xxhash.xxh3_64_hexdigest(placed.pixels.data),
-        }
-
-    def _key_json(self, key: str) -> bytes:
-        if key not in self._keys:
-            self._keys[key] = to_json(key)
-        return self._keys[key]
-
-    def _note_time(self, now: float) -> None:
-        if self._last_time is not None:
-            self.intervals_s.append(now - self._last_time)
-        self._last_time = now
-
-
-def _metadata(placed: PlacedFrame) -> bytes:
-    metadata = placed.frame.metadata
-    return metadata if isinstance(metadata, bytes) else frame_metadata_json(metadata)
-
-
-class JournalKeeper:
-    """Makes the journal of the recording at `path`, and holds its lock.
-
-    Parameters
-    ----------
-    path : Path
-        The recording's main path; its journal must not exist.
-
-    Raises
-    ------
-    WriteError
-        If it cannot be made there.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock: FileLock | None = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.writer = LineFile(journal_path(path))
-        except OSError as error:
-            raise explained(error, path) from error
-        # nobody shall take the recording for an interrupted one while this process lives; where
-        # the file system has no locks, the header's process tells it less surely
-        with suppress(OSError):
-            self._lock = FileLock(journal_path(path), PATIENCE_S)
-
-    def begin(self, header: dict[str, Any]) -> None:
-        """Write the first line."""
-        self.writer.append(header_line(header))
+    # ------------------------------------------------------------ the end
 
     def check(self, set_id: str) -> None:
-        """See that the journal is still the one that this recording has written.
+        """Check that the journal is still the one that this recording has written.
 
         Raises
         ------
@@ -241,11 +223,6 @@ class JournalKeeper:
                 "files, as far as those are still there."
             )
 
-    def _is_ours(self) -> bool:
-        with suppress(OSError):
-            return os.path.samestat(journal_path(self._path).stat(), self.writer.identity)
-        return False
-
     def unlock(self) -> None:
         """Let everybody see that the recording has ended."""
         if self._lock is not None:
@@ -253,7 +230,7 @@ class JournalKeeper:
             self._lock = None
 
     def retire(self) -> None:
-        """Remove the journal, if the sidecar is there to tell what it told."""
+        """Remove the journal, if the sidecar is there, which holds all of it."""
         ours = self._is_ours()
         self.unlock()  # Windows removes no file that is open
         if ours and sidecar_path(self._path).exists():
@@ -263,74 +240,14 @@ class JournalKeeper:
     def discard(self) -> None:
         """Remove the journal of a recording that could not begin."""
         ours = self._is_ours()
-        self.writer.close()
+        self._file.close()
         self.unlock()
         if not ours:
             return
         with suppress(OSError):  # why it could not begin is what is raised
             journal_path(self._path).unlink(missing_ok=True)
 
-
-# How full the queue and the disk were while a recording ran: a line in the journal now and then.
-#
-# The lines stay few however long a recording is: after every `MOST_SAMPLES` the next come half as
-# often, and a reader (`taken_in`) lets go of every second one before.
-
-
-class LoadLog:
-    """Notes the load of a recording in its journal.
-
-    Parameters
-    ----------
-    journal : LineFile
-        Where the lines go.
-    folder : Path
-        Where the recording goes, to ask how much is free there.
-    queued_bytes, written_bytes : callable
-        Tell the bytes of frames that wait in memory, and of those that are on disk.
-    """
-
-    def __init__(
-        self,
-        journal: LineFile,
-        folder: Path,
-        queued_bytes: Callable[[], int],
-        written_bytes: Callable[[], int],
-    ) -> None:
-        self._journal = journal
-        self._folder = folder
-        self._queued_bytes = queued_bytes
-        self._written_bytes = written_bytes
-        self._every_s = EVERY_S
-        self._due = 0.0
-        self._kept = 0
-
-    def open(self) -> None:
-        """Nothing to do before the first frame."""
-
-    def write(self, placed: PlacedFrame) -> None:
-        """Take a sample when one is due."""
-        now = perf_counter()
-        if now < self._due:
-            return
-        self._journal.append(sealed(LOAD_START + to_json(self._sample(now)) + b"}") + b"\n")
-        self._kept += 1
-        if self._kept == MOST_SAMPLES:
-            self._kept = MOST_SAMPLES // 2
-            self._every_s *= 2
-        self._due = now + self._every_s
-
-    def flush(self) -> bool:
-        """Nothing is held back here."""
-        return True
-
-    def close(self) -> None:
-        """Nothing to close: the journal is the frame table's."""
-
-    def _sample(self, now: float) -> dict[str, Any]:
-        return {
-            "monotonic_s": now,
-            "queued_bytes": self._queued_bytes(),
-            "written_bytes": self._written_bytes(),
-            "free_bytes": free_bytes(self._folder),
-        }
+    def _is_ours(self) -> bool:
+        with suppress(OSError):
+            return os.path.samestat(journal_path(self._path).stat(), self._file.identity)
+        return False

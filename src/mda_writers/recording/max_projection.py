@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from math import prod
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from mda_writers.storage.workers import Background
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mda_writers.model.frame import Place, PlacedFrame
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.locate import Locator
     from mda_writers.model.options import MaxProjection
@@ -41,19 +40,6 @@ open until its end; beyond this the one that waited longest is put into its file
 SUFFIX = ".ome.tiff"
 
 
-class Files(Protocol):
-    """Puts single images into files and reads them again (``formats.image_files``)."""
-
-    def check(self, image: ImageLayout) -> None:
-        """Raise FrameError if the files cannot hold such pixels."""
-
-    def save(self, path: Path, image: ImageLayout, channel: int | None, pixels: np.ndarray) -> None:
-        """Write one image, beside and renamed; None for all channels in one."""
-
-    def load(self, path: Path) -> np.ndarray:
-        """Return the pixels of a file."""
-
-
 @dataclass(slots=True)
 class _Open:
     """A projection that grows."""
@@ -63,23 +49,11 @@ class _Open:
     pixels: np.ndarray
 
 
-class ProjectionSink:
-    """Takes the maximum along some axes; an image's file is written when its last frame came.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the files go; made with the first one.
-    options : MaxProjection
-        Which axes, and which frames.
-    locator : Locator
-        Knows the images.
-    files : Files
-        Writes and reads the files.
-    """
+class ProjectionWriter:
+    """Takes the maximum along some axes; an image's file is written when its last frame came."""
 
     def __init__(
-        self, folder: Path, options: MaxProjection, locator: Locator, files: Files
+        self, folder: Path, options: MaxProjection, locator: Locator, files: ImageFiles
     ) -> None:
         self.folder = folder
         self._options = options
@@ -102,12 +76,15 @@ class ProjectionSink:
             if image.dtype:
                 self._files.check(image)
 
-    def write(self, placed: PlacedFrame) -> None:
+    def add(
+        self, image: ImageLayout, place: tuple[int, ...], pixels: np.ndarray, kept: bool
+    ) -> None:
         """Take in one frame; put the projection away when all of its frames came."""
-        name = self._name(placed.place)
-        if placed.saved or self._options.unsaved:
-            self._take(name, placed)
-        if self._is_last(name, placed.place) and name in self._open:
+        index = dict(zip(image.sizes, place, strict=True))
+        name = projection_name(image.index, index, self._options.axes)
+        if kept or self._options.unsaved:
+            self._take(name, image, index, pixels, kept)
+        if self._is_last(name, image) and name in self._open:
             self._put_away(name)
         while self._held() > HELD_BYTES:
             self._put_away(next(iter(self._open)))
@@ -153,41 +130,38 @@ class ProjectionSink:
         except OSError as error:
             raise explained(error, self.folder) from error
 
-    def _take(self, name: str, placed: PlacedFrame) -> None:
-        projection = self._open.get(name) or self._again(name, placed.place)
-        fits = projection is not None and projection.pixels.shape == placed.pixels.shape
-        if projection is not None and not fits and not placed.saved:
+    def _take(
+        self,
+        name: str,
+        image: ImageLayout,
+        index: Mapping[str, int],
+        pixels: np.ndarray,
+        kept: bool,
+    ) -> None:
+        projection = self._open.get(name) or self._again(name, image, index)
+        fits = projection is not None and projection.pixels.shape == pixels.shape
+        if projection is not None and not fits and not kept:
             return  # frames that are not kept may be of any size
         if projection is None or not fits:
-            projection = self._first(name, placed)
+            self._opened(name, image, index, pixels)
         else:
             with self._lock:
-                np.maximum(projection.pixels, placed.pixels, out=projection.pixels)
+                np.maximum(projection.pixels, pixels, out=projection.pixels)
         self._open.move_to_end(name)
 
-    def _name(self, place: Place) -> str:
-        image = self._locator.image(place.key)
-        index = dict(zip(image.sizes, place.index, strict=True))
-        return projection_name(image.index, index, self._options.axes)
-
-    def _again(self, name: str, place: Place) -> _Open | None:
+    def _again(self, name: str, image: ImageLayout, index: Mapping[str, int]) -> _Open | None:
         """Return the projection of that name if it was put away, else None."""
         if name not in self._names:
             return None
         self._background.wait()
-        stored = self._files.load(self.path(name))
-        pixels = self._buffer(stored)
-        np.copyto(pixels, stored)
-        return self._opened(name, place, pixels)
+        return self._opened(name, image, index, self._files.load(self.path(name)))
 
-    def _first(self, name: str, placed: PlacedFrame) -> _Open:
-        pixels = self._buffer(placed.pixels)
-        np.copyto(pixels, placed.pixels)
-        return self._opened(name, placed.place, pixels)
-
-    def _opened(self, name: str, place: Place, pixels: np.ndarray) -> _Open:
-        image = self._locator.image(place.key)
-        index = dict(zip(image.sizes, place.index, strict=True))
+    def _opened(
+        self, name: str, image: ImageLayout, index: Mapping[str, int], content: np.ndarray
+    ) -> _Open:
+        """Return a projection that is `content` so far."""
+        pixels = self._buffer(content)
+        np.copyto(pixels, content)
         channel = None if "c" in self._options.axes else index.get("c", 0)
         image = replace(image, frame_shape=pixels.shape, dtype=pixels.dtype.name)
         projection = _Open(image, channel, pixels)
@@ -196,9 +170,8 @@ class ProjectionSink:
             self._names[name] = None
         return projection
 
-    def _is_last(self, name: str, place: Place) -> bool:
+    def _is_last(self, name: str, image: ImageLayout) -> bool:
         """Count a frame, kept or not, and return whether the plan has no more for a projection."""
-        image = self._locator.image(place.key)
         if image.growing or image.frames_planned != image.planes:
             return False
         self._came[name] += 1
@@ -240,7 +213,7 @@ class ProjectionSink:
 class Projections(Mapping[str, np.ndarray]):
     """Every projection of a recording by its name, also while it grows; each access is a copy."""
 
-    def __init__(self, sink: ProjectionSink) -> None:
+    def __init__(self, sink: ProjectionWriter) -> None:
         self._sink = sink
 
     def __getitem__(self, name: str) -> np.ndarray:

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from mda_writers.model.frame import PlacedFrame
-    from mda_writers.recording.journal_writer import FrameTable
-
 
 ASIDE = ".replaced"
 """Suffix of the hidden folder in which a recording waits while another one takes its name."""
@@ -97,6 +94,7 @@ class Replaced:
         self.path = path
         self.folder = _aside(path)
         self.is_removed = False
+        self._background = Background("mda-writers replaced")
         journal = _lock_journal(path)  # before anything is touched
         try:
             files = own_files(path)
@@ -113,6 +111,16 @@ class Replaced:
         """Set the recording at `path` aside; None if there is none."""
         settle(path)
         return cls(path) if find_existing(path) else None
+
+    def let_go(self) -> None:
+        """Remove the old recording, behind the calling thread: the new one has a frame."""
+        if not self.is_removed:
+            self.is_removed = True
+            self._background.put(self.remove)
+
+    def close(self) -> None:
+        """Wait for the removal, if it has begun."""
+        self._background.close()
 
     def remove(self) -> None:
         """Remove the old recording for good; a file that cannot be removed now stays hidden."""
@@ -146,45 +154,6 @@ class Replaced:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-
-
-class ReplacedSink:
-    """Lets go of the old recording, behind the writing thread, once the new one has a frame.
-
-    Parameters
-    ----------
-    replaced : Replaced
-        The old one.
-    table : FrameTable
-        Counts the frames of the new one that are on disk.
-    """
-
-    def __init__(self, replaced: Replaced, table: FrameTable) -> None:
-        self._replaced = replaced
-        self._table = table
-        self._background = Background("mda-writers replaced")
-
-    def open(self) -> None:
-        """Nothing to do: it was set aside already."""
-
-    def write(self, placed: PlacedFrame) -> None:
-        """Look whether a frame has landed by now."""
-        self._look()
-
-    def flush(self) -> bool:
-        """Look whether a frame has landed by now; nobody waits for the removal."""
-        self._look()
-        return True
-
-    def close(self) -> None:
-        """Wait for the removal, if a frame has landed by now."""
-        self._look()
-        self._background.close()
-
-    def _look(self) -> None:
-        if self._table.frames_written and not self._replaced.is_removed:
-            self._replaced.is_removed = True
-            self._background.put(self._replaced.remove)
 
 
 def settle(path: Path) -> None:

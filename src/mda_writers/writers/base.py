@@ -51,7 +51,7 @@ from mda_writers.pymmcore import (
 from mda_writers.recording.files import journal_path, recording_path, sidecar_path
 from mda_writers.recording.finish import files_of
 from mda_writers.recording.journal import Journal
-from mda_writers.recording.recording import Limits, Recording, Seams
+from mda_writers.recording.recording import Recording
 from mda_writers.recording.replaced import check_own, find_existing, free_path
 from mda_writers.recording.sidecar import read_sidecar, write_sidecar
 from mda_writers.storage.disk_space import as_write_error
@@ -159,11 +159,11 @@ class MDAWriter(OMETiffWriter):
         self.on_end: Callable[[Path], None] | None = None
         self.path = Path(filename).expanduser().absolute()
         self._overwrite = overwrite
-        self._limits = Limits(
-            _positive("queue_bytes", queue_bytes),
-            _natural("min_free_bytes", min_free_bytes),
-            None if sync_ms is None else _positive("sync_ms", sync_ms),
-        )
+        self._limits: dict[str, Any] = {
+            "queue_bytes": _positive("queue_bytes", queue_bytes),
+            "min_free_bytes": _natural("min_free_bytes", min_free_bytes),
+            "sync_ms": None if sync_ms is None else _positive("sync_ms", sync_ms),
+        }
         self._selection = None if save_frame is None else FrameSelection(save_frame)
         self._projection = MaxProjection.of(max_projection)
         self._core = None if core is None else weakref.ref(core)
@@ -416,11 +416,7 @@ class MDAWriter(OMETiffWriter):
         run = self._run
         if run is None or run.gave_way:
             return []
-        names = (
-            name
-            for image in run.locator.images
-            for name in getattr(run.arrays.get(image.key), "files", image.all_files)
-        )
+        names = (name for image in run.locator.images for name in run.files(image))
         files = files_of(run.path, names)
         files += run.projections.files() if run.projections else []
         files += [f(run.path) for f in (sidecar_path, recording_path, journal_path)]
@@ -656,19 +652,18 @@ class MDAWriter(OMETiffWriter):
             set_id=set_id,
             locator=locator,
             layout=layout,
-            limits=self._limits,
-            seams=Seams(
-                self.make_array,
-                self.write_frame,
-                self.finalize_metadata,
-                self._cancel,
-                self._announce_end,
-            ),
             header=header,
+            new_array=self.new_array,
+            write_frame=self.write_frame,
+            finalize_metadata=self.finalize_metadata,
+            cancel=self._cancel,
+            ended=self._announce_end,
+            **self._limits,
             selection=self._selection,
             projection=self._projection,
             replaces=replaces,
         )
+        self._making = run
         run.open()
         self._runs += 1
         self._run = run
@@ -677,16 +672,11 @@ class MDAWriter(OMETiffWriter):
             self.on_begin(path)
 
     def _current_run(self) -> Recording:
-        """Return the run that arrays are made for; while it opens, nobody else sees it yet."""
+        """Return the recording that arrays are made for; while it opens, nobody else sees it."""
         run = self._making or self._run
         if run is None:
             raise WriteError(f"{self.path}: nothing was begun yet.")
         return run
-
-    def make_array(self, run: Recording, image: ImageLayout) -> Any:
-        """Return the array for one image; calls ``new_array``, upstream's seam."""
-        self._making = run
-        return self.new_array(image.key, np.dtype(image.dtype), image.dim_sizes)
 
     def _refusal(self, direct: DirectPlan, frame: np.ndarray) -> str:
         """Refuse a frame that does not fit; with ``save_frame``, return why it cannot be kept."""
