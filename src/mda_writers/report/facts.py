@@ -65,7 +65,7 @@ class Facts:
     stored : StoredRecording
         What the files beside it say.
     load : list of dict
-        Samples of the queue and the disk while it ran (see ``sinks/load_log.py``).
+        Samples of the queue and the disk while it ran (see ``recording/journal_writer.py``).
     frames : FrameColumns
         Its frames.
     timing : Timing
