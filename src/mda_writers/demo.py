@@ -1,4 +1,4 @@
-"""The demo: a real Micro-Manager microscope, simulated by its own demo adapters, is recorded."""
+"""The demo: Micro-Manager's demo devices are recorded with every writer, and a session."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def demo_core(config: str = "demo.cfg") -> Iterator[CMMCorePlus]:
         yield core
     finally:
         core.unloadAllDevices()
-        # MMCore tells of events on a thread of its own; if that still has something to say while
+        # MMCore reports events on a separate thread; if that still has something to report while
         # the interpreter shuts down, the process is aborted after its work was done well
         super(CMMCorePlus, core).registerCallback(None)
 
@@ -193,7 +193,7 @@ class Acquired:
 
 
 class Watcher:
-    """Reads each frame of a recording as soon as it is on disk, on a thread of its own.
+    """Reads each frame of a recording as soon as it is on disk, on a separate thread.
 
     A context manager: at its end the recording has ended, and all of it was seen.
 

@@ -94,7 +94,7 @@ class Acquisition:
 
     @property
     def folder(self) -> Path:
-        """The folder that the manifest lies in."""
+        """The folder that the manifest is in."""
         return self.manifest_path.parent
 
     # ------------------------------------------------------------ devices
@@ -109,7 +109,7 @@ class Acquisition:
         writer_class: type[MDAWriter] | None = None,
         **options: Any,
     ) -> MDAWriter:
-        """Return a writer for a device, with a name of its own.
+        """Return a writer for a device, with a name that is free.
 
         Parameters
         ----------
@@ -120,10 +120,10 @@ class Acquisition:
         data_type : str
             The folder that the default path policy puts it into.
         direct : bool
-            Whether the camera has a loop of its own and uses ``begin``, ``add_frame`` and
+            Whether you poll the camera yourself and use ``begin``, ``add_frame`` and
             ``finish``; `record` then leaves the writer alone.
         writer_class : type, optional
-            A writer of a user's own instead.
+            Another class of writer instead.
         **options
             Of the writer.
 
@@ -161,7 +161,7 @@ class Acquisition:
         sequence : MDASequence or iterable of MDAEvent
             What to acquire.
         writers : MDAWriter or iterable of MDAWriter, optional
-            Who saves it; by default every writer of the session that has no loop of its own.
+            Who saves it; by default every writer of the session that is not ``direct``.
         progress : bool
             Whether to show a progress bar.
 
@@ -221,7 +221,7 @@ class Acquisition:
     ) -> None:
         """Write devices, properties and the sequence as JSON and as CSV; `record` does it.
 
-        A device that cannot be asked keeps nobody from recording: what went wrong is raised at
+        A device that cannot be asked does not stop the recording: what went wrong is raised at
         the end of the session.
         """
         self._devices.check_open()
@@ -236,7 +236,7 @@ class Acquisition:
         """Return a context manager for a device's own thread.
 
         What its block raises ends the block, and is raised again at the end of the session;
-        nobody would hear of it otherwise, as threads have nobody to raise to.
+        it would go unnoticed otherwise, as a thread has no caller to raise to.
         """
         return self._book.remembering()
 
@@ -333,7 +333,7 @@ class SessionEnd:
 
     Parameters
     ----------
-    book : SessionBook
+    book : LiveManifest
         Keeps what went wrong, and writes the last manifest.
     devices : Devices
         Are closed.
@@ -389,7 +389,7 @@ class SessionEnd:
                 self.cancel_runs()
 
     def _end_with_the_program(self) -> None:
-        """End a session that nobody closed; the interpreter exits."""
+        """End a session that was not closed; the interpreter exits."""
         folder = self._book.path.parent
         try:
             self._book.interrupted = True

@@ -39,8 +39,8 @@ class Devices:
     names : SessionNames
         Gives each of them a place.
     timestamps : Timestamps
-        Is told when one begins and ends.
-    book : SessionBook
+        Is notified when one begins and ends.
+    book : LiveManifest
         Tells the manifest of them.
     """
 
@@ -77,7 +77,7 @@ class Devices:
         writer_class: type[MDAWriter] | None,
         options: dict[str, Any],
     ) -> MDAWriter:
-        """Return a writer with a name of its own; see `Acquisition.writer`."""
+        """Return a writer whose name is free; see `Acquisition.writer`."""
         self.check_open()
         make = writer_class or writer_for(suffix)
         writer = make(self._names.path(device, suffix, data_type), **options)
@@ -122,7 +122,7 @@ class Devices:
             if busy:
                 raise ValueError(
                     f"record: {', '.join(busy)} is recording already. Give direct=True to a "
-                    "writer whose camera has a loop of its own, or pass writers=."
+                    "writer whose camera you poll yourself, or pass writers=."
                 )
             for producer in chosen:
                 producer.is_taken = True
@@ -170,9 +170,9 @@ class WriterProducer:
     writer : MDAWriter
         Who writes; reports the beginning and the end of its recordings here.
     direct : bool
-        Whether its camera has a loop of its own.
+        Whether its camera is polled.
     timestamps : Timestamps
-        Is told when a recording begins and ends.
+        Is notified when a recording begins and ends.
     changed : callable
         Called after each change, with the error if there was one; on any thread.
     """
@@ -280,7 +280,7 @@ class WriterProducer:
         writer = self.writer
         try:
             stored = StoredRecording.find(path)
-        except Exception:  # it could not even be told on disk; the writer's error says why
+        except Exception:  # there is no report on disk either; the writer's error says why
             stored = None
         self.report = report = stored.report if stored else None
         if stored is None or report is None:
@@ -328,7 +328,7 @@ class LogProducer:
     path : Path
         The log's file, which must not exist.
     timestamps : Timestamps
-        Is told when the first row came, and when the last one.
+        Is notified when the first row came, and when the last one.
     now : Moment
         When the first row came.
     """

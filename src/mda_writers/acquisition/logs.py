@@ -67,7 +67,7 @@ class Notes:
         self._file = LineFile(path)
         self._lock = threading.Lock()
         self._held: FileLock | None = None
-        # where the file system has no locks, the manifest's process tells it less surely
+        # where the file system has no locks, the manifest's process shows it less reliably
         with suppress(OSError):
             self._held = FileLock(path)
         self._file.append(csv_line(NOTE_COLUMNS))
@@ -104,7 +104,7 @@ class Span:
 
 
 class Timestamps:
-    """The file ``timestamps.csv``: whole at every moment, a row for each recording.
+    """The file ``timestamps.csv``: complete at every moment, a row per recording.
 
     It is replaced at each change: a session has tens of recordings, not thousands a second.
     """

@@ -31,7 +31,7 @@ _logger = logging.getLogger("mda_writers")
 
 Status = Literal["recording", "finished", "canceled", "failed", "interrupted", "crashed"]
 """``recording``: the session goes on, or its process was killed: a killed process cannot say so,
-but `Manifest.process` tells which one it was, and readers get ``crashed`` when it is gone.
+but `Manifest.process` says which one it was, and readers get ``crashed`` when it is gone.
 ``finished``: it ended as meant. ``canceled``: a run was cancelled. ``failed``: something raised.
 ``interrupted``: Ctrl-C, or the program ended before the session did."""
 
@@ -39,7 +39,7 @@ RecordingStatus = Literal["recording", "complete", "incomplete", "canceled", "fa
 
 
 class Source(Protocol):
-    """A device that the manifest tells of."""
+    """A device that the manifest lists."""
 
     def entry(self, folder: Path) -> Producer:
         """Return what is known now, with paths relative to `folder`."""
@@ -77,7 +77,7 @@ class LiveManifest:
             self.write()
 
     def add_versions(self, found: Mapping[str, str]) -> None:
-        """Take in versions that a microscope told."""
+        """Add the versions that a microscope reported."""
         with self._lock:
             self._manifest.versions.update(found)
 
@@ -160,7 +160,7 @@ class LiveManifest:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error on one line or more, as a manifest tells it."""
+    """Return an error on one line or more, as a manifest shows it."""
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -194,7 +194,7 @@ class FileEntry(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What a pixel, a plane and a time point measure; None or empty where nobody said."""
+    """What a pixel, a plane and a time point measure; None or empty where it is not known."""
 
     pixel_size_um: float | None = None
     z_step_um: float | None = None
@@ -250,7 +250,7 @@ class Producer(BaseModel):
 
 
 class TimeBasis(BaseModel):
-    """Both clocks at the beginning and at the end: their distance tells if one was set."""
+    """Both clocks at the beginning and at the end: their difference shows if one was set."""
 
     wall_clock: str = "time.time(), seconds since 1970-01-01T00:00:00Z"
     monotonic_clock: str = "time.perf_counter() of this process; shared by all devices"

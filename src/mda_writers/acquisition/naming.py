@@ -119,7 +119,7 @@ def _number(text: str) -> str:
 class SessionNames:
     """Finds a place for every file of a session.
 
-    The session's number (``SessionInfo.run``) is the first whose notes file nobody has made:
+    The session's number (``SessionInfo.run``) is the first whose notes file does not exist:
     making a file is the one thing that of two processes only one can do.
 
     Parameters
@@ -193,7 +193,7 @@ class ReservedNames:
 
         A recording writes further files that begin with its own name (``name_<position>``,
         ``name_1``, ``name.ome.tiff_frames.jsonl``), so a name that begins with another one and an
-        underscore is as good as taken. The number goes before the whole suffix.
+        underscore is as good as taken. The number goes before the complete suffix.
 
         Raises
         ------

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class StoredAcquisition:
     """What `Acquisition.open` returns: a session to read, finished, going on or crashed.
 
-    Nothing on disk is changed. The folder may have been moved as a whole.
+    Nothing on disk is changed. The folder may have been moved together.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class StoredAcquisition:
 
     @property
     def status(self) -> Status:
-        """The manifest's status; ``crashed`` where it says "recording" and nobody records."""
+        """The manifest's status; ``crashed`` where it says "recording" and its process is gone."""
         if self.manifest.status != "recording" or self._is_going_on():
             return self.manifest.status
         # it may have ended between the two looks

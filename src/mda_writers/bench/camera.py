@@ -105,7 +105,7 @@ def _background(shape: tuple[int, int]) -> NDArray[np.float64]:
 def frame_metadata(index: int) -> dict[str, Any]:
     """Return a `FrameMetaV1` of a hardware-sequenced frame, without its event.
 
-    The event is left out on purpose: it would cost peers that dump it whole more than it costs
+    The event is left out on purpose: it would cost peers that dump all of it more than it costs
     us, who dump it without its sequence.
     """
     return {

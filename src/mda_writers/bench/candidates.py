@@ -28,7 +28,7 @@ class Candidate:
 
     A subclass names itself and the modules it needs, and fills in `run` and `read`. Its set-up
     that has nothing to do with writing (loading a camera's configuration) goes into `prepare`,
-    which nobody measures.
+    which is not measured.
     """
 
     name: str
@@ -131,7 +131,7 @@ class Job:
     Parameters
     ----------
     path
-        An empty folder, all of the candidate's own.
+        An empty folder for this candidate alone.
     frames
         The camera: iterate over it once.
     n

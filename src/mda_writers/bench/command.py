@@ -14,7 +14,7 @@ from mda_writers.bench.runner import run_bench
 from mda_writers.bench.scenarios import SCENARIOS, BenchOptions
 
 TABLE_COLUMNS = 200
-"""Wide enough for every column where the output is a file and has no width of its own."""
+"""Wide enough for every column where the output is a file and has no width."""
 
 COLD_IDLE_S = 6.0
 """After so long a rest, virtual machines have been seen to have given free memory away."""
@@ -26,7 +26,7 @@ def bench(
     ] = None,
     runs: Annotated[int, typer.Option(help="Runs of each candidate; medians are shown.")] = 3,
     n_bytes: Annotated[
-        str | None, typer.Option("--bytes", help="Pixel bytes a run, such as 2GiB or 500MB.")
+        str | None, typer.Option("--bytes", help="Pixel bytes per run, such as 2GiB or 500MB.")
     ] = None,
     shape: Annotated[
         str | None, typer.Option(help="Frame height x width, such as 2048x2048.")

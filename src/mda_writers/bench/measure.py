@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: `python -m mda_writers.bench.measure`.
+"""One measurement in a separate process: `python -m mda_writers.bench.measure`.
 
 Nothing that an earlier candidate imported, allocated or cached is left when the next one runs.
 """
@@ -88,7 +88,7 @@ def _with_times(measurement: Measurement, job: Job, durable_ns: int) -> Measurem
 def is_intact(candidate: Candidate, job: Job, n_frames: int) -> bool | None:
     """Return whether a stock reader finds the first, middle and last frame where they belong.
 
-    None where there is nothing to read. A camera of its own makes frames nobody knows: then they
+    None where there is nothing to read. A candidate's own camera makes unknown frames: then they
     only have to be there.
     """
     try:

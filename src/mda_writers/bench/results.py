@@ -21,7 +21,7 @@ OURS = ("bigtiff", "omezarr", "record-bigtiff", "video-h264", "video-mjpg", "vid
 """Whose multiple of each peer is shown, where they took part."""
 
 OURS_COLOUR, PEER_COLOUR, BARE_COLOUR = "#0072b2", "#b8b8b8", "#555555"
-"""Blue of the Okabe-Ito palette, which the colour-blind can tell from the greys."""
+"""Blue of the Okabe-Ito palette, which colour-blind readers can distinguish from the greys."""
 
 WIDTH_IN = 7.0
 BAR_IN = 0.28
@@ -30,9 +30,9 @@ HEAD_IN = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One candidate writing once, in a process of its own.
+    """One candidate writing once, in a separate process.
 
-    Times of frames are None where the candidate takes frames from a camera of its own.
+    Times of frames are None where the candidate has its own camera.
     """
 
     scenario: str
@@ -79,7 +79,7 @@ class BenchResult:
     def medians(self) -> list[Measurement]:
         """Return the median of each candidate's successful runs, in the order they ran.
 
-        Every number is a median of its own. A candidate of which one run was not intact is not
+        Each number is a separate median. A candidate of which one run was not intact is not
         intact; one without a successful run is returned with its error.
         """
         groups: dict[tuple[str, int, str], list[Measurement]] = {}

@@ -185,7 +185,7 @@ def _cpu_model() -> str:
 
 
 def _disk(out: Path) -> str:
-    """Return file system and device of the mount that `out` lies on."""
+    """Return file system and device of the mount that `out` is on."""
     mounts = [
         part
         for part in psutil.disk_partitions(all=True)

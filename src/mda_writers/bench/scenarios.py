@@ -68,7 +68,7 @@ SCENARIOS: dict[str, Scenario] = {
         ("bare", "omezarr", "omezarr-3-levels"),
     ),
     "record": Scenario(
-        "How fast is the whole way, from the demo camera's buffer to the disk?",
+        "How fast is the complete way, from the demo camera's buffer to the disk?",
         (Case((2048, 2048), 2 * GIB // (2048 * 2048 * 2)),),
         (
             "bare",

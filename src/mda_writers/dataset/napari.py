@@ -1,4 +1,4 @@
-"""Recordings for napari, by drag and drop: a layer a channel, with scale and names.
+"""Recordings for napari, by drag and drop: a layer per channel, with scale and names.
 
 napari finds this by ``napari.yaml``; nothing here imports napari or Qt.
 """

@@ -1,4 +1,4 @@
-"""What lies at a path, and who reads it."""
+"""What is at a path, and what reads it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VIDEO = (".mp4", ".avi", ".mkv", ".mov")
 
 
 def open_dataset(path: Any, *, storage_options: Mapping[str, Any] | None = None) -> Dataset:
-    """Open a recording, finished or not, ours or from elsewhere.
+    """Open a recording, finished or not, of this package or of a third party.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def _path_of(path: Any) -> Path | str:
 
 
 def _of_store(address: str, storage_options: Mapping[str, Any] | None) -> FrameSource:
-    """Return what reads an address; what its writer left in the current folder tells the most."""
+    """Return what reads an address; what its writer left in the current folder says the most."""
     from mda_writers.dataset.third_party_zarr import ThirdPartyZarr
 
     beside = Path.cwd() / address.rstrip("/").rpartition("/")[2]

@@ -1,1 +1,1 @@
-"""How each format is written and read; one file a format."""
+"""A package per format: how its files are laid out, written, finished and read."""

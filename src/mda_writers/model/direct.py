@@ -1,4 +1,4 @@
-"""Direct mode's plan: what `begin` was told, and which index the next frame gets."""
+"""Direct mode's plan: what `begin` was given, and which index the next frame gets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DirectPlan:
-    """What a camera with a loop of its own will deliver; see ``MDAWriter.begin``."""
+    """What a camera that is polled will deliver; see ``MDAWriter.begin``."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class DirectPlan:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return what `begin` was told, for the journal."""
+        """Return what `begin` was given, for the journal."""
         return {
             "sizes": self.sizes,
             "channels": self.channels,
@@ -175,7 +175,7 @@ def _pixel_type(dtype: Any) -> np.dtype:
 
 
 def _step(name: str, value: float | None) -> float | None:
-    """Return a size, or None if it is unknown: a microscope without calibration says 0."""
+    """Return a size, or None if it is unknown: a microscope that is not calibrated says 0."""
     if not value:
         return None
     if not (isfinite(value) and value > 0):

@@ -80,7 +80,7 @@ def from_csv_cell(text: str) -> str:
 def frame_metadata_json(metadata: Mapping[str, Any]) -> bytes:
     """Return a ``FrameMetaV1`` as JSON: all fields by their names, the event without its sequence.
 
-    The event embeds the whole sequence upstream: 53 kB per frame with a thousand positions.
+    Upstream the event embeds the complete sequence: 53 kB per frame with a thousand positions.
     """
     event = metadata.get("mda_event")
     if not isinstance(event, MDAEvent):

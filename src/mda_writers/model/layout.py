@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 AXES = ("t", "c", "z")
-"""The axes within one image (OME's T, C, Z); every other axis makes images of its own."""
+"""The axes within one image (OME's T, C, Z); every other axis makes separate images."""
 
 PLANES_DESCRIBED = 10_000
 """Planes of one image up to which each has its times and positions in the file itself. In
@@ -73,7 +73,7 @@ class ImageLayout:
     one_of_several : bool
         Whether the recording has, or may get, more images than this one.
     growing : bool
-        Whether the number of planes is unknown; `sizes` then tells those seen so far.
+        Whether the number of planes is unknown; `sizes` then has those seen so far.
     frames_planned : int or None
         How many frames the plan holds for this image; None when unknown.
     position_um : tuple of float or None
@@ -182,7 +182,7 @@ class Layout:
 
     @property
     def frames_planned(self) -> int | None:
-        """Frames of the whole plan; None when the plan has no known length."""
+        """Frames of the complete plan; None when the plan has no known length."""
         planned = [image.frames_planned for image in self.images]
         if not planned or None in planned:
             return None
@@ -258,7 +258,7 @@ def _divided(value: Any, divisor: int) -> float | None:
 
 
 class CameraChannels:
-    """Which channel of the events, and which camera, lies where along an image's axis c.
+    """Which channel of the events, and which camera, is where along an image's axis c.
 
     Cameras lie side by side: ``FITC:Camera-1``, ``FITC:Camera-2``, ….
 
@@ -283,7 +283,7 @@ class CameraChannels:
         """Whether a place along c is simply the event's c."""
 
     def takes(self, c: int, camera: int) -> bool:
-        """Whether camera number `camera` takes channel `c`; of unknown channels, nobody knows."""
+        """Whether camera number `camera` takes channel `c`, as far as channels are known."""
         return camera < len(self._own.get(c, self._labels))
 
     def place(self, c: int, camera: int) -> int:

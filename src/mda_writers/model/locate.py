@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 Slot = tuple[ImageIndex, int | None]
-"""What chooses an image: the event's part, and the camera where that has images of its own."""
+"""What chooses an image: the event's part, and the camera where that has separate images."""
 
 MOST_FLAGS = 1 << 26
 """Places of an image up to which each has its flags in an array: 64 MB, which are touched only
@@ -59,7 +59,7 @@ class Locator:
 
     Axes t, c and z lie within an image, and cameras of equal size side by side in c
     (``FITC:Camera-1``, ``FITC:Camera-2``). Every other axis of an event's index (p, g, and
-    whatever a user adds) makes images of its own; so does a camera of another size. An event
+    whatever a user adds) makes separate images; so does a camera of another size. An event
     that the plan did not announce gets an image that grows as its frames come.
 
     Parameters
@@ -93,7 +93,7 @@ class Locator:
         return cls(planned, microscope, file_name)
 
     def put_files(self, file_of: FileOf) -> None:
-        """Have `file_of` say where each image lies, instead of in a file of its own."""
+        """Have `file_of` say where each image is stored, instead of in a separate file."""
         self._images.put_files(file_of)
 
     # ---------------------------------------------------------------- finding the place
@@ -193,7 +193,7 @@ def _outside(frame: Frame, image: ImageLayout) -> str:
 
 
 class RunImages:
-    """Every image of a run, each with a key and a file of its own.
+    """Every image of a run, each with its key and its file.
 
     Cameras of equal size lie side by side in an image's c; one of another size has images of its
     own. An event that the plan did not announce gets an image that grows as its frames come.
@@ -238,7 +238,7 @@ class RunImages:
         return self._by_slot.get(self._slot(index))
 
     def put_files(self, file_of: FileOf) -> None:
-        """Have `file_of` say where each image lies, instead of in a file of its own."""
+        """Have `file_of` say where each image is stored, instead of in a separate file."""
         self._file_of = file_of
         for image in self:
             image.layout = replace(image.layout, file=file_of(image.layout.index))
@@ -366,7 +366,7 @@ class RunImages:
 
 
 def of_camera(planned: PlannedImage, number: int) -> PlannedImage:
-    """Return what is planned for one of several cameras, which has images of its own."""
+    """Return what is planned for one of several cameras, which has separate images."""
     if not planned.cameras:
         return planned
     indices = planned.indices
@@ -424,7 +424,7 @@ class RunImage:
     channels : CameraChannels
         Its channels and cameras, which lie side by side in c.
     indices : set of tuple of int or None
-        The planned places; None where they fill the whole box.
+        The planned places; None where they fill the complete box.
     written : np.ndarray
         Which places are taken. May be larger than the sizes: room to grow into.
     left_out : np.ndarray
@@ -587,7 +587,7 @@ class RunImage:
 
 
 def readable(index: Mapping[str, int]) -> str:
-    """Return an index as error messages tell it: ``(t=3, c=1)``."""
+    """Return an index as error messages show it: ``(t=3, c=1)``."""
     return "(" + ", ".join(f"{axis}={i}" for axis, i in index.items()) + ")"
 
 

@@ -1,4 +1,4 @@
-"""What the summary metadata tells about the microscope, as far as a recording needs it."""
+"""What the summary metadata says about the microscope, as far as a recording needs it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class MicroscopeInfo:
 
     @classmethod
     def from_summary(cls, summary: Mapping[str, Any]) -> MicroscopeInfo:
-        """Read a ``SummaryMetaV1``; an empty mapping gives a microscope that knows nothing."""
+        """Read a ``SummaryMetaV1``; an empty mapping gives one of which nothing is known."""
         infos = list(summary.get("image_infos") or ())
         first: Mapping[str, Any] = infos[0] if infos else {}
         devices = list(summary.get("devices") or ())

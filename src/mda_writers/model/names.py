@@ -56,7 +56,7 @@ FileOf = Callable[[Mapping[str, int]], str]
 
 
 def split_suffix(name: str) -> tuple[str, str]:
-    """Return the stem and the whole suffix: ``"a.b.ome.tiff"`` → ``("a.b", ".ome.tiff")``."""
+    """Return the stem and the complete suffix: ``"a.b.ome.tiff"`` → ``("a.b", ".ome.tiff")``."""
     lower = name.lower()
     for suffix in _DOUBLE_SUFFIXES:
         if lower.endswith(suffix) and len(name) > len(suffix):
@@ -66,7 +66,7 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 def with_stem_suffix(path: Path, addition: str) -> Path:
-    """Return `path` with `addition` put before its whole suffix."""
+    """Return `path` with `addition` put before its complete suffix."""
     stem, suffix = split_suffix(path.name)
     return path.with_name(f"{stem}{addition}{suffix}")
 
@@ -76,7 +76,7 @@ class OwnNames:
     """The names of a recording's files: what its metadata call them, and what they are called now.
 
     The one gate for names that are read. What is said to be a file of a recording begins with the
-    recording's stem and lies in the recording's folder, or it is not opened, changed or removed.
+    recording's stem and is in the recording's folder, or it is not opened, changed or removed.
     A recording that was renamed, all of its files alike, has another stem now.
 
     Attributes
@@ -372,7 +372,7 @@ def describe_plate(sequence: MDASequence) -> dict[str, Any]:
     """Return the plate of a sequence: names of rows and columns, the selected wells in order.
 
     Empty for a sequence without a plate. ``wells`` holds ``(row, column)`` from 0, and position
-    p lies in well ``p // points_per_well``.
+    p is in well ``p // points_per_well``.
     """
     from useq import WellPlatePlan
 

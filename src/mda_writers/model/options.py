@@ -63,7 +63,7 @@ class FrameSelection:
         Raises
         ------
         WriteError
-            If the user's function fails: nobody knows then what was wanted.
+            If the user's function fails: what was wanted is not known then.
         """
         if self._flags is not None:
             return number >= len(self._flags) or bool(self._flags[number])
@@ -99,7 +99,7 @@ def _flags(save_frame: Iterable[bool]) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class MaxProjection:
-    """What ``max_projection`` of a writer may be told; ``True`` stands for ``MaxProjection()``.
+    """What ``max_projection`` of a writer may be; ``True`` stands for ``MaxProjection()``.
 
     For every position and every index of the other axes there is one image: the maximum of the
     frames taken, in their own type, as OME-TIFF in ``<name>_projections/``. A stack that was cut

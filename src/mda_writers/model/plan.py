@@ -41,7 +41,7 @@ class PlannedImage:
     """What the plan says about one image, before cameras and frames are known.
 
     `sizes` holds the axes t, c, z as far as the plan uses them, slowest first; `indices` the
-    planned places where the plan leaves some out, and None where it fills the whole box.
+    planned places where the plan leaves some out, and None where it fills the complete box.
     `cameras` says which cameras take which channel, where channels switch the camera; `indices`
     then have the number of the camera behind them.
     """
@@ -66,7 +66,7 @@ def repeated(chosen: ImageIndex, times: int) -> ImageIndex:
     """Return the image for a frame whose place was filled `times` times before.
 
     useq itself can ask for several frames at one index (a time plan under a time plan). None of
-    them may destroy another, so each repetition has images of its own.
+    them may destroy another, so each repetition has separate images.
     """
     return chosen if times == 0 else (*chosen, ("repeat", times))
 
@@ -204,7 +204,7 @@ def _boxes(sequence: MDASequence, cameras: dict[int, tuple[str, ...]]) -> Iterat
 def _begin_um(
     sequence: MDASequence, position: Any, first_z_um: float | None
 ) -> tuple[float | None, float | None, float | None] | None:
-    """Return where an image's first plane lies, as useq computes it for events."""
+    """Return where an image's first plane is on the stage, as useq computes it for events."""
     if position is None:
         return None if first_z_um is None else (None, None, first_z_um)
     z_um = position.z
@@ -332,7 +332,7 @@ def image_name(index: Mapping[str, int], position_name: str | None) -> str:
 def mark_begun(event: MDAEvent) -> None:
     """Have `event` say afterwards whether it was skipped; at its begin, on the runner's thread.
 
-    A SkipEvent is announced to nobody. Without this mark an event that was skipped would look
+    A SkipEvent is not announced. Without this mark an event that was skipped would look
     like one whose frame came, and was lost on its way.
     """
     event.metadata[RUN_MARK] = NOT_RUN

@@ -38,7 +38,7 @@ class RecordingReport:
     camera_gaps : int
         Frames missing in the camera's own counter (``ImageNumber``), over all cameras.
     buffer_overflowed : bool or None
-        Whether Micro-Manager's circular buffer overflowed; None when nobody could be asked.
+        Whether Micro-Manager's circular buffer overflowed; None when it could not be asked.
     canceled : bool
         Whether the run was cancelled.
     error : str

@@ -1,4 +1,4 @@
-"""Which places of an image hold a frame, and where in the file it lies, in a few numbers.
+"""Which places of an image hold a frame, and where in the file it is stored, in a few numbers.
 
 A run ``[place, slot, count]`` says that `count` places one after the other, counted in the order
 of the image's axes, lie in as many slots one after the other. A recording of a million frames is
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 BY_PLACE = -2
-"""The slot of a frame that lies where its place says, as in formats that are addressed by index."""
+"""The slot of a frame in formats that are addressed by index: its place says where it is."""
 
 
 def run_lengths(

@@ -34,7 +34,7 @@ def _required() -> list[str]:
     """Return the packages that ours names; those of extras, too, but not its own tests' tools."""
     try:
         lines = metadata.requires(PACKAGE) or []
-    except metadata.PackageNotFoundError:  # run from a copy that nobody installed
+    except metadata.PackageNotFoundError:  # run from a copy that is not installed
         return ["numpy", "pymmcore-plus", "tifffile", "useq-schema", "zarr"]
     lines = [line for line in lines if not re.search(r"extra == .(test|bench)", line)]
     return sorted({re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines})

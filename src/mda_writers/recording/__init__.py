@@ -1,1 +1,1 @@
-"""The corridor from the camera's thread to the disk."""
+"""One recording: its frames' way to the disk, and what is on disk of it."""

@@ -59,9 +59,9 @@ class Finished:
     runs : dict
         Key → the same in a few numbers, with where they lie (see ``recording/runs.py``).
     load : list of dict
-        How full queue and disk were meanwhile (see ``sinks/load_log.py``).
+        How full queue and disk were meanwhile (see ``recording/journal_writer.py``).
     seals : dict
-        File → what it says besides pixels (see ``sinks/seal.py``).
+        File → what it says besides pixels (see ``recording/journal.py``).
     problems : list of str
         What was found damaged: files that have no final form, lines of the journal.
     """

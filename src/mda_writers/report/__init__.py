@@ -1,1 +1,1 @@
-"""A page about a recording or a session: what was taken, when, how well, whether it is whole."""
+"""The HTML report of a recording or a session."""

@@ -43,7 +43,7 @@ MOST_FRAMES = 2_000_000
 """Frames whose metadata is read; a page about more says so."""
 
 MOST_ENTRIES = 300
-"""Frames whose whole metadata is on the page, evenly spaced over the recording."""
+"""Frames whose complete metadata is on the page, evenly spaced over the recording."""
 
 GAP_FACTOR = 1.75
 """An interval this much longer than is usual is a gap: one lost frame makes it twice as long."""
@@ -77,7 +77,7 @@ class Facts:
     verified : VerifyResult or None
         What reading everything back has shown, if that was done.
     problems : list of str
-        What kept this page from telling more.
+        What could not be read, and why.
     share : int
         Recordings that the page is about: each has its share of what a page may take.
     """
@@ -148,7 +148,7 @@ def gather(path: Path, *, verify: bool | None = None, share: int = 1) -> Facts:
     FileNotFoundError
         If there is no recording.
     CorruptRecordingError
-        If nothing can be told about it.
+        If nothing can be said about it.
     """
     try:
         return _gather(path, verify, share)
@@ -274,7 +274,7 @@ class FrameColumns:
     saved : np.ndarray
         Whether its pixels are kept.
     position_um : np.ndarray
-        ``(n, 3)``: where the stages were, NaN where nobody asked them.
+        ``(n, 3)``: where the stages were, NaN where they were not asked.
     index : dict
         Axis → index; −1 where the frame has none.
     image : np.ndarray
@@ -282,7 +282,7 @@ class FrameColumns:
     keys : list of str
         The images' keys.
     entries : list of dict
-        The whole metadata of some frames.
+        The complete metadata of some frames.
     cut : bool
         Whether there are more frames than were read.
     """
@@ -378,7 +378,7 @@ def _float(value: Any) -> float:
 #
 # How long is too long depends on what happened in between: moving to the next position takes
 # longer than the next frame of a burst. So each interval is compared with the usual one of its
-# kind, which is told by the axes that changed and the channel that was exposed.
+# kind, which is seen from the axes that changed and the channel that was exposed.
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,7 +449,7 @@ class Drift:
     time_s : np.ndarray
         When the frames came, from the first frame on.
     change_um : np.ndarray
-        ``(n, 3)`` for x, y, z; NaN where nobody asked the stage.
+        ``(n, 3)`` for x, y, z; NaN where the stage was not asked.
     asked : int
         Frames that a stage was asked for.
     """

@@ -58,7 +58,7 @@ def write_report_page(
     FileNotFoundError
         If there is no recording.
     CorruptRecordingError
-        If nothing can be told about it.
+        If nothing can be said about it.
     """
     return write_page(path, output, verify=verify)[0]
 
@@ -79,7 +79,7 @@ def write_page(
 
 
 def recording_part(facts: Facts, *, level: int = 1, anchor: str | None = None) -> Html:
-    """Return all that the page tells about one recording, its heading at `level`."""
+    """Return all that the page says about one recording, its heading at `level`."""
     top, inner = f"h{level}", f"h{level + 1}"
     return el(
         "article",
@@ -116,7 +116,7 @@ def _write_session(
 def _session_recording(
     session: Session, path: Path, anchor: str, verify: bool | None
 ) -> tuple[Line, Html]:
-    """Return a recording's line in the list and its part of the page; damage is told there."""
+    """Return a recording's line in the list and its part of the page; damage is reported there."""
     shown = _relative(path, session.folder)
     device = session.devices.get(path, "")
     try:
@@ -134,7 +134,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def page(title: str, *content: Html) -> str:
-    """Return a whole page."""
+    """Return a complete page."""
     style, script = _resource("page.css"), _resource("page.js")
     head = el(
         "head",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 PIXEL_BYTES = 256 << 20
-"""Pixels that are read for one page; recordings that are smaller are looked at as a whole."""
+"""Pixels that are read for one page; recordings that are smaller are read completely."""
 
 MOST_FRAMES = 4000
 """Frames that are read for one page: of small ones, a call each takes longer than their bytes."""

@@ -32,7 +32,7 @@ def timing_section(facts: Facts, heading: str) -> Html:
     timing = facts.timing
     title = el(heading, "Intervals between frames")
     if len(timing.interval_ms) == 0:
-        return el("section", title, el("p", "There are not enough frames to tell.", class_="soft"))
+        return el("section", title, el("p", "There are not enough frames for it.", class_="soft"))
     ms, gaps = timing.interval_ms, timing.gaps
     x_axis, unit = time_axis(timing.duration_s)
     x = timing.time_s / unit

@@ -47,7 +47,7 @@ class Session:
     lost : list of (str, str)
         Device and file of recordings that the manifest names and that are not there.
     problems : list of str
-        Why there is less to tell than one would wish.
+        What could not be read, and why.
     """
 
     folder: Path
@@ -180,7 +180,7 @@ class Line:
 
 
 def session_part(session: Session, lines: Sequence[Line], heading: str = "h1") -> Html:
-    """Return the head of the page, and the sections that belong to the session as a whole."""
+    """Return the head of the page, and the sections that belong to the complete session."""
     stored = session.stored
     parts: list[Html | None] = [
         el(
@@ -276,7 +276,7 @@ def _logs(stored: StoredAcquisition) -> Html | None:
     return el(
         "section",
         el("h2", "Logs of other devices"),
-        table("What each device told, a row at a time", heads, rows),
+        table("What each device reported, row by row", heads, rows),
     )
 
 

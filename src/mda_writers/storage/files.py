@@ -247,7 +247,7 @@ class LineFile:
 def content_hash(path: Path) -> tuple[int, str]:
     r"""Return the size in bytes and the hash (xxh3, 128 bits, in hexadecimal).
 
-    A folder's size is that of its files, and its hash that of one line a file, in the order of
+    A folder's size is that of its files, and its hash that of one line per file, in the order of
     their names: ``<relative path>\0<size>\0<hash>\n``.
     """
     if not path.is_dir():

@@ -26,7 +26,7 @@ _RUN = re.compile(r"run_(\d+)")
 
 
 class BigTiffWriter(MDAWriter):
-    """Saves a recording as BigTIFF: one file a position, laid out before the first frame.
+    """Saves a recording as BigTIFF: one file per position, laid out before the first frame.
 
     ``.ome.tif`` and ``.ome.tiff`` give OME-TIFF, several positions linked as one data set;
     ``.tif`` and ``.tiff`` plain BigTIFF. The common options are those of `MDAWriter`.

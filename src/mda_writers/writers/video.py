@@ -33,7 +33,7 @@ _logger = logging.getLogger("mda_writers")
 
 
 class CV2Writer(MDAWriter):
-    """Saves a recording as video: one file a position, channel and camera.
+    """Saves a recording as video: one file per position, channel and camera.
 
     Within a file the frames follow one another as they were acquired, through z and t. A
     recording of one position and channel is ``film.mp4``; of several, ``film_<position>.mp4``,

@@ -35,7 +35,7 @@ class OMEZarrWriter(MDAWriter):
         the URL of one in an object store, such as ``s3://bucket/exp.ome.zarr`` (extra ``s3``).
         Of a URL, the journal, the sidecar and the report lie in the current folder.
     ngff_version : {"0.5", "0.4"}
-        0.5 is Zarr v3 with shards. 0.4 is Zarr v2, for readers that need it: a file a frame.
+        0.5 is Zarr v3 with shards. 0.4 is Zarr v2, for readers that need it: a file per frame.
     compression : {None, "blosc-lz4", "blosc-zstd", "zstd"}
         How chunks are compressed, on several threads. lz4 is the fastest, zstd the smallest.
     compression_level : int, optional
@@ -47,7 +47,7 @@ class OMEZarrWriter(MDAWriter):
         mean of 2 × 2, rounded to the nearest (halves upwards). ``"auto"`` until one fits into
         256 × 256. Computed while frames come.
     z_factor : int
-        Planes along z that become one from a level to the next: 1 leaves z as it is, 2 is usual,
+        Planes along z that become one from each level to the next: 1 leaves z as it is, 2 is usual,
         any power of two up to 64 is possible. A pixel is then the mean of ``z_factor`` × 2 × 2,
         rounded once, over those planes that were taken. Where a stack's planes do not follow
         one another, these levels are computed at the end.

@@ -334,5 +334,5 @@ def check_uuid(path: Path, expected: str) -> None:
     if found and found[1].decode() != expected:
         raise CorruptRecordingError(
             f"{path}: missing. A file of another recording has taken its place "
-            f"({found[1].decode()}, not {expected}); put the right one back."
+            f"({found[1].decode()}, not {expected}); put the right copy back."
         )

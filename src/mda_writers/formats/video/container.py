@@ -1,4 +1,4 @@
-"""Video files that are whole at every moment: FFmpeg's header, then one fragment a frame.
+"""Video files that are complete at every moment: FFmpeg's header, then one fragment per frame.
 
 FFmpeg's own muxers keep the last frame, or a whole fragment, in memory until the next one comes;
 what a killed process had there is lost. Here each frame leaves as one complete piece (an MP4

@@ -1,4 +1,4 @@
-"""Videos: one file a position, channel and camera, the frames in the order in which they came."""
+"""Videos: one file per position, channel and camera, the frames in the order in which they came."""
 
 from __future__ import annotations
 

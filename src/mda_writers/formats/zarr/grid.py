@@ -23,7 +23,7 @@ SHARD_BYTES = 512 << 20
 """Bytes of a shard's planes: ten thousand frames of 8 MiB make 157 files."""
 
 SHARD_PLANES = 1024
-"""Planes of a shard at most: readers fetch a shard's whole index (16 bytes a chunk) to get at
+"""Planes of a shard at most: readers fetch a shard's whole index (16 bytes per chunk) to get at
 one of its planes."""
 
 _GROWING_BOX = {"t": 16, "z": 8, "c": 4}

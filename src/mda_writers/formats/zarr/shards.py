@@ -49,7 +49,7 @@ Place = tuple[int, ...]
 
 # The files that hold chunks: shards of Zarr v3, and the single chunks of Zarr v2.
 #
-# A shard is chunks followed by an index: 16 bytes a chunk (offset and length, both all ones for a
+# A shard is chunks followed by an index: 16 bytes per chunk (offset and length, both all ones for a
 # chunk that is not there) and the crc32c of these. Readers look for the index at the end of the
 # file, so the file has its full length from the start, and the index never moves while frames
 # come. ``docs/decisions/0008-zarr-shards.md`` tells how this keeps the file readable at every
