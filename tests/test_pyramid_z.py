@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mda_writers import OMEZarrWriter, record, recover
-from mda_writers.formats.zarr.pyramid import OpenSlabs, mean_of, sums_of
+from mda_writers.formats.zarr.pyramid import mean_of, sums_of
 from plans import Plan, engine_for
 from zarr_reading import read_with_tensorstore, read_with_zarr
 
@@ -208,30 +208,6 @@ def test_any_sizes_factor_order_and_missing_planes(data: st.DataObject) -> None:
             path, volume, sizes or None, places, levels=levels, z_factor=z_factor, **form
         )
         check(path, taken, levels, z_factor)
-
-
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-def test_what_memory_has_no_room_for_is_computed_at_the_end(
-    form: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    volume = noise("int16", 3, 2, 5, *YX)
-    found = {}
-    for most_bytes in (0, 600, 1 << 20):
-        monkeypatch.setattr(OpenSlabs.__init__, "__defaults__", (most_bytes,))
-        path = tmp_path / f"{most_bytes}.zarr"
-        taken = recorded(path, volume, {"t": 3, "c": 2, "z": 5}, levels=3, z_factor=2, **form)
-        check(path, taken, 3, 2)
-        found[most_bytes] = [read_with_zarr(path / str(n)).tobytes() for n in range(3)]
-    assert found[0] == found[600] == found[1 << 20]
-
-
-def test_memory_of_open_slabs_is_bounded() -> None:
-    slabs = OpenSlabs(most_bytes=10_000)
-    for stack in range(1000):  # each lacks its second plane
-        assert slabs.add(stack, 0, 2, np.ones((1, 10, 10), np.uint32)) is None
-        assert slabs.bytes_held <= 10_000
-    assert slabs.add(999, 1, 2, np.ones((1, 10, 10), np.uint32)).sum() == 200
-    assert slabs.add(0, 1, 2, np.ones((1, 10, 10), np.uint32)) is None  # given up
 
 
 def test_colour_frames_are_averaged_by_colour(tmp_path: Path) -> None:
@@ -448,9 +424,8 @@ def test_impossible_factors_are_refused_with_what_is_possible(
 
 @pytest.mark.parametrize("sizes", [{"z": 40, "t": 2}, None], ids=["planned", "open"])
 def test_room_for_levels_that_are_made_at_the_end_is_left(
-    sizes: dict[str, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sizes: dict[str, int] | None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(OpenSlabs.__init__, "__defaults__", (0,))  # all of them are
     volume = noise("uint16", 40, 2, 64, 64)
     writer = OMEZarrWriter(tmp_path / "a.zarr", levels=3, z_factor=2, compression="zstd")
     writer.begin(64, 64, is_color=False, dtype="uint16", sizes=sizes)

@@ -148,27 +148,6 @@ class LaidOutArray(ZarrArray):
         )
 
 
-class ReservedArray(ZarrArray):
-    """An uncompressed array of known sizes that may end without some of its planes.
-
-    Its shards, and their room, are there before the first frame; a chunk is in the index once it
-    landed, so that whoever completes the recording sees which ones are lacking.
-    """
-
-    def lay_out(self, claim: bool) -> None:
-        """Make all shards; reserve their room on the disk, if `claim`."""
-        grid = self.grid
-        for index in grid.shards(self.sizes):
-            chunks = prod(grid.inside(index, self.sizes)) * grid.tiles_a_plane
-            shard = self._files[index] = Shard(
-                shard_path(self.folder, index),
-                grid.planes_a_shard * grid.tiles_a_plane,
-                room_for(chunks, grid.chunk_bytes, compressed=False),
-                claim=claim,
-            )
-            self._pool.note(shard.file.path)  # as above
-
-
 class UnshardedArray(ZarrArray):
     """An array of Zarr v2: every chunk is a file, which gets its name when it is on the disk."""
 

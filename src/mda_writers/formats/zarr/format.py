@@ -28,7 +28,6 @@ from mda_writers.formats.zarr.ngff import (
 )
 from mda_writers.formats.zarr.options import ZarrOptions
 from mda_writers.formats.zarr.pyramid import (
-    OpenSlabs,
     TakenPlanes,
     complete_levels,
     level_unlike_above,
@@ -84,7 +83,6 @@ class OmeZarrFormat(Format):
         self._version = options.version
         self._zarr = ZARR_FORMAT[options.version]
         self._described: tuple[str, ...] = ()
-        self._slabs = OpenSlabs()
         # whether the room for the pixels is reserved before the first frame
         self.claims_room = options.version == "0.5" and options.compression is None
         # whether the pixels take less room than the plan says, nobody knows how much
@@ -113,7 +111,7 @@ class OmeZarrFormat(Format):
                 pool.note(file)
             self._described = files
         group = folder / image.file
-        return self.image_class(group, image, layout, pool, self._options, self._slabs)
+        return self.image_class(group, image, layout, pool, self._options)
 
     def finish(
         self,

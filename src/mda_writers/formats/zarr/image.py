@@ -14,14 +14,13 @@ from mda_writers.errors import FrameError
 from mda_writers.formats.base import ImageArray
 from mda_writers.formats.zarr.arrays import (
     LaidOutArray,
-    ReservedArray,
     UnshardedArray,
     ZarrArray,
     close_all,
 )
 from mda_writers.formats.zarr.grid import grid_of, plane_sizes
 from mda_writers.formats.zarr.ngff import ZARR_FORMAT, image_attributes
-from mda_writers.formats.zarr.pyramid import ImageSlabs, OpenSlabs, halve, z_steps
+from mda_writers.formats.zarr.pyramid import halve, z_steps
 from mda_writers.formats.zarr.shards import MOST_CHUNKS
 from mda_writers.formats.zarr.store import write_group
 from mda_writers.storage.object_path import ObjectPath
@@ -51,8 +50,6 @@ class ZarrImage(ImageArray):
         Takes the pixels to the disk.
     options : ZarrOptions
         How it is stored.
-    slabs : OpenSlabs
-        Holds what becomes planes of levels that are smaller in z, too.
     """
 
     def __init__(
@@ -62,7 +59,6 @@ class ZarrImage(ImageArray):
         layout: Layout,
         pool: LevelsPool,
         options: ZarrOptions,
-        slabs: OpenSlabs,
     ) -> None:
         self.folder = folder
         self.image = image
@@ -76,12 +72,10 @@ class ZarrImage(ImageArray):
         for file in self._describe(image, safely=False):
             pool.note(file)
         self._levels = self._make_levels()
-        self._slabs = self._make_slabs(slabs)
-        # the others are computed at the end, from those that are stored then
-        self._while_acquiring = self._levels
-        if self._slabs is not None and not self._slabs.worth_it:
-            self._while_acquiring = self._levels[:1]
-        self._unreserved = self._slabs is not None and self._needs_room()
+        # levels that are smaller in z, too, are made at the end, from those that are stored then
+        in_z = options.z_factor > 1 and "z" in image.sizes
+        self._while_acquiring = self._levels[:1] if in_z else self._levels
+        self._unreserved = in_z and self._needs_room()
 
     # ------------------------------------------------------------ frames in
 
@@ -149,14 +143,6 @@ class ZarrImage(ImageArray):
             return self.image
         return replace(self.image, sizes={**self.image.sizes, "z": planes})
 
-    def _make_slabs(self, slabs: OpenSlabs) -> ImageSlabs | None:
-        """Return what makes planes of several; None where every level has as many planes."""
-        z_factor = self._options.z_factor
-        if z_factor == 1 or "z" not in self.image.sizes:
-            return None
-        depths = [planes for planes, _, _ in self._options.level_shapes(self.image)]
-        return ImageSlabs(slabs, self.image, depths, z_factor)
-
     def _make_level(self, number: int, image: ImageLayout, yx: tuple[int, int]) -> ZarrArray:
         options = self._options
         version = ZARR_FORMAT[options.version]
@@ -178,7 +164,7 @@ class ZarrImage(ImageArray):
             self._pool,
         )
         try:
-            if isinstance(level, LaidOutArray | ReservedArray):
+            if isinstance(level, LaidOutArray):
                 level.lay_out(claim=not self._is_sparse())
         except BaseException:
             with suppress(OSError):
@@ -192,12 +178,11 @@ class ZarrImage(ImageArray):
             return UnshardedArray
         if self._options.compression is not None or self.image.growing:
             return ZarrArray
-        smaller_in_z = number > 0 and self._options.z_factor > 1 and "z" in self.image.sizes
-        return ReservedArray if smaller_in_z else LaidOutArray
+        return LaidOutArray
 
     def _needs_room(self) -> bool:
         """Whether planes of smaller levels will need room that nobody has reserved."""
-        return self._is_sparse() or not isinstance(self._levels[-1], ReservedArray)
+        return self._is_sparse() or not isinstance(self._levels[-1], LaidOutArray)
 
     def _smaller_bytes(self, frame: np.ndarray) -> int:
         """Return the bytes of a frame's share in the smaller levels."""
@@ -236,22 +221,15 @@ class ZarrImage(ImageArray):
     def _reduced(
         self, place: tuple[int, ...], plane: np.ndarray
     ) -> Iterator[tuple[ZarrArray, tuple[int, ...], np.ndarray]]:
-        """Return a plane in every level, each with its place; it ends where a slab lacks planes."""
+        """Return a plane in every level that is made while frames come."""
         for number, level in enumerate(self._while_acquiring):
-            if number and self._slabs is not None:
-                smaller = self._slabs.add(number, place, plane)
-                if smaller is None:
-                    return
-                place, plane = smaller
-            elif number:
+            if number:
                 plane = halve(plane)
             yield level, place, plane
 
     def _put_all(self, made: list[tuple[ZarrArray, tuple[int, ...], list[np.ndarray]]]) -> None:
         for level, place, chunks in made:
             level.put(place, chunks)
-            if self._unreserved and level is not self._levels[0]:
-                self._pool.owe(-prod(level.grid.yx) * self.dtype.itemsize)
 
     def _grow(self, index: tuple[int, ...]) -> None:
         self._sizes = tuple(max(n, i + 1) for n, i in zip(self._sizes, index, strict=True))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from mda_writers.formats.zarr.options import level_depths
 from mda_writers.formats.zarr.shards import stored_level
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mda_writers.formats.zarr.options import ZarrOptions
@@ -40,10 +38,6 @@ _SUM_TYPES = {
     "i8": "i8",
 }
 """Pixel type → what its sums fit into. Those of 64 bits are split into two halves before."""
-
-OPEN_BYTES = 128 << 20
-"""Sums that are held at once: thirty slabs of 2048² pixels in 16 bit."""
-
 
 # Smaller levels of an image: each pixel the mean of 2 × 2 of the level above.
 #
@@ -217,144 +211,10 @@ def _divided(total: np.ndarray, pixels: int) -> np.ndarray:
     return rounded
 
 
-# Slabs of planes that are becoming one plane of a smaller level, while frames come.
+# The levels of a recording that are smaller in z, too.
 #
-# A slab is the neighbouring planes along z that become one of the next level. Its planes may come
-# in any order, from several threads; a slab holds their sum, and only the planes that came too
-# early.
-
-
-class OpenSlabs:
-    """The sums of all slabs of a recording that still lack planes, in bounded memory.
-
-    Where there are too many, the one that got no plane for the longest time is given up: whoever
-    completes the recording computes it from the level above.
-
-    Parameters
-    ----------
-    most_bytes : int
-        Sums that are held at once.
-    """
-
-    def __init__(self, most_bytes: int = OPEN_BYTES) -> None:
-        self.most_bytes = most_bytes
-        self.bytes_held = 0
-        self._slabs: OrderedDict[Hashable, _Slab] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def add(self, key: Hashable, number: int, planes: int, sums: np.ndarray) -> np.ndarray | None:
-        """Add one plane to a slab; return the total when it was the last that lacked.
-
-        Parameters
-        ----------
-        key : hashable
-            Which slab.
-        number : int
-            The plane's place in it.
-        planes : int
-            How many it has.
-        sums : np.ndarray
-            Of the plane; may be changed.
-        """
-        with self._lock:
-            slab = self._slabs.pop(key, None) or _Slab()
-            self.bytes_held -= slab.nbytes
-            slab.add(number, sums)
-            if slab.added == planes:
-                return slab.total
-            self._slabs[key] = slab
-            self.bytes_held += slab.nbytes
-            while self.bytes_held > self.most_bytes:
-                _, oldest = self._slabs.popitem(last=False)
-                self.bytes_held -= oldest.nbytes
-            return None
-
-
-class _Slab:
-    """The sum of a slab's planes; always from the first to the last, as floats ask for."""
-
-    def __init__(self) -> None:
-        self.total: np.ndarray | None = None
-        self.added = 0
-        self._early: dict[int, np.ndarray] = {}
-
-    @property
-    def nbytes(self) -> int:
-        held = [*self._early.values(), *([] if self.total is None else [self.total])]
-        return sum(array.nbytes for array in held)
-
-    def add(self, number: int, sums: np.ndarray) -> None:
-        self._early[number] = sums
-        while self.added in self._early:
-            sums = self._early.pop(self.added)
-            if self.total is None:
-                self.total = sums
-            else:
-                self.total += sums
-            self.added += 1
-
-
-class ImageSlabs:
-    """Makes the planes of an image's smaller levels, each when its slab is complete.
-
-    Parameters
-    ----------
-    slabs : OpenSlabs
-        Holds what is not.
-    image : ImageLayout
-        The image, which has an axis z.
-    depths : sequence of int
-        Its planes along z, level by level.
-    z_factor : int
-        Planes of a slab.
-    """
-
-    def __init__(
-        self, slabs: OpenSlabs, image: ImageLayout, depths: Sequence[int], z_factor: int
-    ) -> None:
-        self._slabs = slabs
-        self._image = image
-        self._depths = depths
-        self._z_factor = z_factor
-        self.worth_it = image.growing or _sums_at_once(image) <= slabs.most_bytes
-
-    def add(
-        self, level: int, place: tuple[int, ...], plane: np.ndarray
-    ) -> tuple[tuple[int, ...], np.ndarray] | None:
-        """Take in a plane of the level above `level`; on any thread.
-
-        Returns
-        -------
-        tuple or None
-            Place and pixels of a plane of `level`; None while its slab lacks others.
-        """
-        slab = (*place[:-1], place[-1] // self._z_factor)
-        planes = self._z_factor
-        if not self._image.growing:  # then nobody knows which slab is the last
-            planes = min(planes, self._depths[level - 1] - slab[-1] * self._z_factor)
-        sums = sums_of(plane, self._z_factor)
-        number = place[-1] % self._z_factor
-        total = self._slabs.add((id(self), level, slab), number, planes, sums)
-        if total is None:
-            return None
-        return slab, mean_of(total, planes, self._z_factor, plane.dtype)
-
-
-def _sums_at_once(image: ImageLayout) -> int:
-    """Return the bytes of the sums that lack planes while the faster axes than z go by."""
-    axes = list(image.sizes)
-    faster = prod(image.sizes[axis] for axis in axes[axes.index("z") + 1 :])
-    corner = np.zeros((2, 2), image.dtype)
-    # a quarter of the pixels, and the levels below once more a third
-    return faster * prod(image.frame_shape) // 3 * sums_of(corner, 1).nbytes
-
-
-# The levels of a recording that are smaller in z, too, in their final form.
-#
-# A plane of such a level is the mean of the planes of its slab that were taken. While frames come
-# it is written when its slab has all of the planned planes; what lacks then is made here, from
-# the level above: slabs that the plan, the end of the run or a kill left incomplete, and those
-# that were given up because too many were open at once.
+# A plane of such a level is the mean of the planes of its slab that were taken. All of them are
+# made at the end, from the level above, by whoever completes the recording.
 
 
 def complete_levels(
@@ -363,10 +223,7 @@ def complete_levels(
     taken: TakenPlanes,
     options: ZarrOptions,
 ) -> None:
-    """Make all planes of the smaller levels that lack, or were made of other planes.
-
-    Comes before the arrays get their final shapes: those that were planned tell how many planes
-    a slab had to have. What is done twice is done right.
+    """Make all planes of the smaller levels.
 
     Parameters
     ----------
@@ -381,19 +238,9 @@ def complete_levels(
     """
     levels = [stored_level(folder, image.dtype, options) for folder in folders]
     there: Iterable[Place] = map(tuple, taken.places.tolist())
-    made_anew: set[Place] = set()
     for above, level in pairwise(levels):
         slabs = _slabs(there, options.z_factor)
-        complete = level.places()
-        made_anew = {
-            slab
-            for slab, planes in slabs.items()
-            if slab not in complete
-            or len(planes) != _planned(slab, image, above, options.z_factor)
-            or not made_anew.isdisjoint(planes)
-        }
-        if made_anew:
-            level.complete(slabs, made_anew, _Mean(above, slabs, options.z_factor))
+        level.write(slabs, _Mean(above, slabs, options.z_factor))
         there = slabs
 
 
@@ -415,24 +262,10 @@ def level_unlike_above(
         mean = _Mean(above, slabs, options.z_factor) if in_z else _Half(above)
         for slab in slabs:
             found, expected = level.read(slab), mean(slab)
-            # sums of floats depend on the order in which planes came
-            exact = not in_z or found.dtype.kind not in "fc"
-            same = _is_same(found, expected) if exact else np.allclose(found, expected)
-            if not same:
+            if found.shape != expected.shape or found.tobytes() != expected.tobytes():
                 return f"plane {slab} of level {number} is not the mean of those above"
         there = list(slabs)
     return ""
-
-
-def _is_same(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
-def _planned(slab: Place, image: ImageLayout, above: StoredLevel, z_factor: int) -> int:
-    """Return how many planes a slab had to have to be written while frames came."""
-    if image.growing:
-        return z_factor
-    return min(z_factor, above.sizes[-1] - slab[-1] * z_factor)
 
 
 class _Mean:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from math import prod
 from os import SEEK_END
 from typing import IO, TYPE_CHECKING, Any
@@ -14,13 +15,14 @@ import orjson
 from mda_writers.errors import CorruptRecordingError, DiskFullError
 from mda_writers.formats.zarr.grid import Grid
 from mda_writers.formats.zarr.ngff import ZARR_FORMAT
-from mda_writers.formats.zarr.store import read_array, write_file
+from mda_writers.formats.zarr.store import read_array
 from mda_writers.storage.block_file import BLOCK, BlockFile
 from mda_writers.storage.files import replacing
 from mda_writers.storage.object_path import ObjectPath
+from mda_writers.storage.write_pool import OrderedPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Set
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from mda_writers.formats.zarr.options import ZarrOptions
@@ -295,7 +297,7 @@ def room_for(chunks: int, chunk_bytes: int, compressed: bool) -> int:
     return -(-chunks * chunk_bytes // BLOCK) * BLOCK
 
 
-# One level of an image as it lies in its store: which planes it has, what they are, new ones.
+# One level of an image as it lies in its store: its planes, and new ones.
 #
 # It is read without zarr-python, which reads nothing any more while an interpreter exits, when
 # open recordings still have to be completed.
@@ -327,22 +329,12 @@ class StoredLevel:
         self, folder: Any, metadata: dict[str, Any], dtype: str, options: ZarrOptions
     ) -> None:
         self.folder = folder
-        self.sizes: Place = tuple(metadata["shape"][:-2])
         self.grid = _grid(metadata, dtype)
         compression = options.compression
         self._encode = compression.encoder() if compression else None
         self._decode = compression.decoder() if compression else None
         self._indices: dict[Place, np.ndarray] = {}
         self._prefix = ("c",) if ZARR_FORMAT[options.version] == 3 else ()
-
-    def places(self) -> set[Place]:
-        """Return the places of the planes that are there as a whole."""
-        tiles: defaultdict[Place, int] = defaultdict(int)
-        for name in self._names():
-            parts = name.split("/")[len(self._prefix) :]
-            if len(parts) == len(self.sizes) + 2 and all(part.isdigit() for part in parts):
-                tiles[tuple(map(int, parts[:-2]))] += 1
-        return {place for place, count in tiles.items() if count == self.grid.tiles_a_plane}
 
     def read(self, place: Place) -> np.ndarray:
         """Return the plane at `place`, ``(y, x)``."""
@@ -355,29 +347,25 @@ class StoredLevel:
             plane[row * height : (row + 1) * height, column * width : (column + 1) * width] = pixels
         return plane[: self.grid.yx[0], : self.grid.yx[1]]
 
-    def complete(
-        self,
-        wanted: Iterable[Place],
-        lacking: Set[Place],
-        make: Callable[[Place], np.ndarray],
-    ) -> None:
-        """Make the planes that are lacking, of all that are wanted."""
-        for place in lacking:
-            for tile, chunk in zip(
-                np.ndindex(self.grid.tiles), self._encoded(make(place)), strict=True
-            ):
-                file = self._file(place, tile)
-                if not isinstance(file, ObjectPath):
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                write_file(file, bytes(chunk))
+    def write(self, places: Iterable[Place], make: Callable[[Place], np.ndarray]) -> None:
+        """Write planes, which `make` returns on any thread; synced later, with the whole image."""
+        with closing(OrderedPool()) as pool:
+            for place in places:
+                pool.later(partial(self._put, place, make), lambda _: None)
+            pool.drain()
 
     # ------------------------------------------------------------ helpers
 
-    def _names(self) -> Iterable[str]:
-        if isinstance(self.folder, ObjectPath):
-            return self.folder.names()
-        files = (path for path in self.folder.rglob("*") if path.is_file())
-        return [path.relative_to(self.folder).as_posix() for path in files]
+    def _put(self, place: Place, make: Callable[[Place], np.ndarray]) -> None:
+        tiles = np.ndindex(self.grid.tiles)
+        for tile, chunk in zip(tiles, self._made(make, place), strict=True):
+            file = self._file(place, tile)
+            if isinstance(file, ObjectPath):
+                file.write_bytes(bytes(chunk))
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file, safely=False) as stream:
+                stream.write(chunk)
 
     def _file(self, place: Place, tile: Place) -> Any:
         return self.folder.joinpath(*self._prefix, *map(str, (*place, *tile)))
@@ -385,8 +373,9 @@ class StoredLevel:
     def _chunks(self, place: Place) -> list[bytes]:
         return [self._file(place, tile).read_bytes() for tile in np.ndindex(self.grid.tiles)]
 
-    def _encoded(self, plane: np.ndarray) -> list[Any]:
-        tiles = tiles_of(plane, self.grid)
+    def _made(self, make: Callable[[Place], np.ndarray], place: Place) -> list[Any]:
+        """Return the chunks of a new plane, encoded."""
+        tiles = tiles_of(make(place), self.grid)
         if self._encode is None:
             return [tile.reshape(-1).view(np.uint8).data for tile in tiles]
         return [self._encode(tile) for tile in tiles]
@@ -397,54 +386,45 @@ class ShardedLevel(StoredLevel):
 
     folder: Path
 
-    def places(self) -> set[Place]:
-        """Return the places of the planes that are there as a whole."""
-        found: set[Place] = set()
-        for _, shard in shards_in(self.folder):
-            index = self._index(shard)
-            whole = (index[:, 0] != MISSING).reshape(-1, self.grid.tiles_a_plane).all(axis=1)
-            corner = np.multiply(shard, self.grid.box)
-            inside = np.stack(np.unravel_index(np.flatnonzero(whole), self.grid.box), axis=1)
-            found.update(map(tuple, (inside + corner).tolist()))
-        return found
+    def write(self, places: Iterable[Place], make: Callable[[Place], np.ndarray]) -> None:
+        """Write shards of these planes, which `make` returns on any thread.
 
-    def complete(
-        self,
-        wanted: Iterable[Place],
-        lacking: Set[Place],
-        make: Callable[[Place], np.ndarray],
-    ) -> None:
-        """Make the planes that are lacking, of all that are wanted.
-
-        A shard that lacks some is written anew beside, and put in place whole: whoever reads it,
-        or is killed, has the old one or the new one.
+        A shard is written beside and put in place whole. One of an earlier attempt goes before,
+        so that the room that was claimed for it is that of the new one.
         """
         by_shard: defaultdict[Place, list[Place]] = defaultdict(list)
-        for place in wanted:
+        for place in places:
             by_shard[self.grid.shard_of(place)[0]].append(place)
-        for shard, places in by_shard.items():
-            if not lacking.isdisjoint(places):
-                self._write(shard, {p: p in lacking for p in sorted(places)}, make)
+        with closing(OrderedPool()) as pool:
+            for shard, inside in by_shard.items():
+                self._write(shard, sorted(inside), make, pool)
 
     # ------------------------------------------------------------ helpers
 
     def _write(
-        self, shard: Place, places: dict[Place, bool], make: Callable[[Place], np.ndarray]
+        self,
+        shard: Place,
+        places: Sequence[Place],
+        make: Callable[[Place], np.ndarray],
+        pool: OrderedPool,
     ) -> None:
-        """Write a shard of some planes; those that are marked are made, the others copied."""
         path = shard_path(self.folder, shard)
+        path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         tiles = self.grid.tiles_a_plane
-        index = np.full((self.grid.planes_a_shard * tiles, 2), MISSING, np.uint64)
-        with replacing(path) as stream:
-            for place, lacking in places.items():
-                chunks = self._encoded(make(place)) if lacking else self._chunks(place)
-                first = self.grid.shard_of(place)[1] * tiles
+        index = np.full((self.grid.planes_a_shard * tiles, 2), MISSING, _ENTRY)
+        with replacing(path, safely=False) as stream:
+
+            def put(first: int, chunks: list[Any]) -> None:
                 for number, chunk in enumerate(chunks, first):
                     index[number] = stream.tell(), len(chunk)
                     stream.write(chunk)
+
+            for place in places:
+                first = self.grid.shard_of(place)[1] * tiles
+                pool.later(partial(self._made, make, place), partial(put, first))
+            pool.drain()
             stream.write(encode_index(index))
-        self._indices.pop(shard, None)
 
     def _chunks(self, place: Place) -> list[bytes]:
         shard, number = self.grid.shard_of(place)
