@@ -15,7 +15,7 @@ import orjson
 from mda_writers.errors import CorruptRecordingError, DiskFullError
 from mda_writers.formats.zarr.grid import Grid
 from mda_writers.formats.zarr.ngff import ZARR_FORMAT
-from mda_writers.formats.zarr.store import read_array
+from mda_writers.formats.zarr.store import read_array, write_file
 from mda_writers.storage.block_file import BLOCK, BlockFile
 from mda_writers.storage.files import replacing
 from mda_writers.storage.object_path import ObjectPath
@@ -348,7 +348,7 @@ class StoredLevel:
         return plane[: self.grid.yx[0], : self.grid.yx[1]]
 
     def write(self, places: Iterable[Place], make: Callable[[Place], np.ndarray]) -> None:
-        """Write planes, which `make` returns on any thread; synced later, with the whole image."""
+        """Write planes, which `make` returns on any thread."""
         with closing(OrderedPool()) as pool:
             for place in places:
                 pool.later(partial(self._put, place, make), lambda _: None)
@@ -360,12 +360,9 @@ class StoredLevel:
         tiles = np.ndindex(self.grid.tiles)
         for tile, chunk in zip(tiles, self._made(make, place), strict=True):
             file = self._file(place, tile)
-            if isinstance(file, ObjectPath):
-                file.write_bytes(bytes(chunk))
-                continue
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file, safely=False) as stream:
-                stream.write(chunk)
+            if not isinstance(file, ObjectPath):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            write_file(file, bytes(chunk))
 
     def _file(self, place: Place, tile: Place) -> Any:
         return self.folder.joinpath(*self._prefix, *map(str, (*place, *tile)))
@@ -413,7 +410,7 @@ class ShardedLevel(StoredLevel):
         path.parent.mkdir(parents=True, exist_ok=True)
         tiles = self.grid.tiles_a_plane
         index = np.full((self.grid.planes_a_shard * tiles, 2), MISSING, _ENTRY)
-        with replacing(path, safely=False) as stream:
+        with replacing(path) as stream:
 
             def put(first: int, chunks: list[Any]) -> None:
                 for number, chunk in enumerate(chunks, first):
