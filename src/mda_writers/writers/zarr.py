@@ -49,8 +49,7 @@ class OMEZarrWriter(MDAWriter):
     z_factor : int
         Planes along z that become one from each level to the next: 1 leaves z as it is, 2 is usual,
         any power of two up to 64 is possible. A pixel is then the mean of ``z_factor`` × 2 × 2,
-        rounded once, over those planes that were taken. Where a stack's planes do not follow
-        one another, these levels are computed at the end.
+        rounded once, over those planes that were taken. Computed at the end.
     chunks : mapping, optional
         Size of a chunk along ``y`` and ``x``; by default a chunk is a whole plane.
     shards : mapping, optional
