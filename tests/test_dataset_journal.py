@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from mda_writers import BigTiffWriter, CV2Writer, OMEZarrWriter, TiffSeriesWriter, open_dataset
 from mda_writers.dataset import live
-from mda_writers.dataset.live import JournalBook
+from mda_writers.dataset.live import LiveRecording
 from mda_writers.dataset.source import LEFT_OUT
 from mda_writers.errors import CorruptRecordingError
+from mda_writers.recording import journal as journal_module
 from mda_writers.recording.journal import first_broken, seal_and_close
 from stamps import stamp
 
@@ -73,7 +74,7 @@ def told(journal: Path) -> tuple[list[Any], list[Any]]:
     return kept, left_out
 
 
-def check(book: JournalBook, journal: Path) -> None:
+def check(book: LiveRecording, journal: Path) -> None:
     """Compare slots and metadata with what the lines say."""
     kept, left_out = told(journal)
     assert sum(int((book.slots(i.key) >= 0).sum()) for i in book.contents.layout.images) == len(
@@ -99,9 +100,9 @@ def check(book: JournalBook, journal: Path) -> None:
 def test_blocks_of_any_size_tell_what_the_lines_tell(
     journal: Path, block_bytes: int, gathered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(journal_module, "BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(live, "GATHERED", gathered)
-    check(JournalBook(journal.with_name(journal.name.removesuffix(SUFFIX))), journal)
+    check(LiveRecording(journal.with_name(journal.name.removesuffix(SUFFIX))), journal)
 
 
 def test_a_journal_that_grows_by_bytes_tells_every_frame_once(
@@ -111,7 +112,7 @@ def test_a_journal_that_grows_by_bytes_tells_every_frame_once(
     copy = tmp_path / f"growing{SUFFIX}"
     header = text.index(b"\n") + 1
     copy.write_bytes(text[:header])
-    book, came = JournalBook(path), []
+    book, came = LiveRecording(path), []
     for end in [*range(header, len(text), 97), len(text)]:
         copy.write_bytes(text[:end])
         came += book.refresh()
@@ -120,22 +121,42 @@ def test_a_journal_that_grows_by_bytes_tells_every_frame_once(
     check(book, copy)
 
 
-def test_after_an_altered_line_the_frames_before_it_are_told_again_and_not_lost(
+@pytest.mark.parametrize("part", [0.3, 0.6, 1])
+def test_an_altered_line_of_an_interrupted_recording_costs_its_frame_and_no_other(
+    journal: Path, tmp_path: Path, part: float
+) -> None:
+    text = journal.read_bytes()
+    lines = text.splitlines(keepends=True)
+    about_frames = [n for n, line in enumerate(lines) if line.startswith(b'{"key":')]
+    altered = about_frames[int(part * (len(about_frames) - 1))]
+    lines[altered] = lines[altered][:-60] + b"?" + lines[altered][-59:]
+    copy = tmp_path / f"altered{SUFFIX}"
+    copy.write_bytes(text[: text.index(b"\n") + 1])
+    follows = LiveRecording(tmp_path / "altered")
+    copy.write_bytes(b"".join(lines))
+    expected = told(journal)[0]
+    lost = orjson.loads(text.splitlines()[altered])
+    gone = (lost["key"], tuple(lost["frame"]["mda_writers"]["place"]))
+    came = follows.refresh()
+    assert came == [(key, place) for key, place, _ in expected if (key, place) != gone]
+    assert follows.refresh() == []
+    for book in (follows, LiveRecording(tmp_path / "altered")):
+        for key, place, ours in expected:
+            if (key, place) != gone:
+                image = book.contents.layout.image(key)
+                assert book.metadata(image, place)["mda_writers"] == ours
+        assert len(list(book.frames())) == 23
+
+
+def test_lines_that_lost_the_end_of_line_between_them_are_both_read(
     journal: Path, tmp_path: Path
 ) -> None:
-    text, path = journal.read_bytes(), tmp_path / "altered"
-    copy = tmp_path / f"altered{SUFFIX}"
-    header = text.index(b"\n") + 1
-    copy.write_bytes(text[:header])
-    book = JournalBook(path)
-    copy.write_bytes(text[:-60] + b"?" + text[-59:])
-    lines = text.count(b"\n")
-    for _ in range(2):
-        with pytest.raises(CorruptRecordingError, match=f"line {lines} is altered"):
-            book.refresh()
-    copy.write_bytes(text)
-    assert len(book.refresh()) == len(told(journal)[0])
-    check(book, copy)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[-2] = lines[-2][:-1] + b"?"
+    (tmp_path / f"joined{SUFFIX}").write_bytes(b"".join(lines))
+    book = LiveRecording(tmp_path / "joined")
+    for key, place, ours in told(journal)[0]:
+        assert book.metadata(book.contents.layout.image(key), place)["mda_writers"] == ours
 
 
 @settings(
@@ -156,7 +177,7 @@ def test_a_byte_cut_or_altered_is_an_error_or_changes_nothing(
     copy.write_bytes(text[:position] + rest)
     true = {(key, place): ours for key, place, ours in told(journal)[0]}
     try:
-        book = JournalBook(tmp_path / "copy")
+        book = LiveRecording(tmp_path / "copy")
         for image in book.contents.layout.images:
             for place in map(tuple, np.argwhere(book.slots(image.key) >= 0).tolist()):
                 ours = true[image.key, place]

@@ -12,24 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from mda_writers.dataset.source import LEFT_OUT, MISSING, Contents
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.model.layout import AXES, ImageLayout, Layout, slot_of
-from mda_writers.model.names import OwnNames
+from mda_writers.model.layout import AXES, slot_of
 from mda_writers.model.slots import BY_PLACE, FewSlots, is_sparse
 from mda_writers.recording.files import journal_path
-from mda_writers.recording.journal import SEAL_BYTES, first_broken, is_intact, whole_lines
+from mda_writers.recording.journal import (
+    BRACES_CLOSED,
+    FRAME_START,
+    SEAL_BYTES,
+    Journal,
+    is_sealed,
+)
 from mda_writers.storage.files import FileLock, is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import BinaryIO
 
     from mda_writers.dataset.source import Frame
+    from mda_writers.model.layout import ImageLayout
     from mda_writers.model.slots import Slots
+    from mda_writers.recording.journal import Lines
 
 
 HEADER_WAIT_S = 2.0
@@ -39,57 +45,38 @@ GATHERED = 100_000
 """Lines that are sorted by their images at once: each image costs 30 µs then, however few of its
 lines there are."""
 
-_LAYOUT = TypeAdapter(Layout)
-_IMAGE = TypeAdapter(ImageLayout)
-
-BLOCK_BYTES = 1 << 20
-
-FRAME_LINE = b'{"key":'
-"""How the line of a frame begins."""
-
 _FRAME = b',"frame":'
-
-NOT_TOLD = (LookupError, TypeError, ValueError)
-"""What becomes of a line that does not say where its frame is."""
-
-CLOSED = 2
-"""Braces behind the seal's object, which is that of the additions: the frame's and the line's."""
-
 _PLACE, _OURS = b',"place":[', "mda_writers"
 _SLOTS = b',"ifd":', b',"frame":'
 _LEFT_OUT = b',"saved":false'
 _NO_AXIS = -1
 
 
-class JournalBook:
+class LiveRecording:
     """Reads a journal as it grows. What has a line there is on disk with all of its pixels.
 
-    Parameters
-    ----------
-    path : Path
-        The recording's main path.
+    A frame whose line is altered is missing.
 
     Raises
     ------
     FileNotFoundError
         If there is no journal, or no longer.
     CorruptRecordingError
-        If a line is cut or altered; the end of a last line that is being written does not count.
+        If it has no whole header, or its lines contradict each other.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = journal_path(path)
-        self._offset = 0
-        self._lines = 0
+        self._journal = Journal(journal_path(path))
         self._images: dict[str, FillingImage] = {}
         self._numbers = ImageNumbers()
         self._left_out: defaultdict[str, list[np.ndarray]] = defaultdict(list)
-        self.header = self._read_header()
-        self.names = OwnNames.of(self.header, path)
+        self._await_header()
+        self.header, self.names = self._journal.header, self._journal.names
         self.format = str(self.header.get("format"))
-        self._layout = self._validated(_LAYOUT, self.header.get("layout"))
-        for _ in self._read_on():
-            pass
+        try:
+            self._layout = self._journal.layout
+        except (LookupError, ValidationError) as error:
+            raise self._corrupt("its header is altered") from error
 
     @cached_property
     def contents(self) -> Contents:
@@ -108,19 +95,14 @@ class JournalBook:
 
     def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
         """Return what the journal says about a frame."""
-        with self._path.open("rb") as stream:
-            stream.seek(self._images[image.key].line_at(place))
-            line = stream.readline()
-        if not is_intact(line):
+        line = self._journal.lines.line_at(self._images[image.key].line_at(place))
+        if not line:
             raise self._corrupt("the line of this frame is altered")
-        return dict(self._parsed(line)["frame"])
+        return dict(orjson.loads(line)["frame"])
 
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return every frame, in order of arrival."""
-        for line in whole_lines(self._path):
-            if line.startswith(FRAME_LINE):
-                entry = self._parsed(line)
-                yield entry["key"], entry["frame"]
+        return self._journal.frames()
 
     def refresh(self) -> list[Frame]:
         """Read what was appended; return the frames that came, in order of arrival."""
@@ -129,65 +111,45 @@ class JournalBook:
     def is_live(self) -> bool:
         """Whether somebody still writes: its writer holds a lock as long as it lives."""
         try:
-            FileLock(self._path).release()
+            FileLock(self._journal.path).release()
         except BlockingIOError:
             return True
         except OSError:  # no journal any more, no locks here, or not ours to write
-            return self._path.exists() and is_alive(self.header.get("process") or {})
+            return self._journal.path.exists() and is_alive(self.header.get("process") or {})
         return False
 
     # ------------------------------------------------------------ lines
 
-    def _read_header(self) -> dict[str, Any]:
+    def _await_header(self) -> None:
+        path = self._journal.path
         deadline = time.monotonic() + HEADER_WAIT_S
-        while not (line := self._first_line()).endswith(b"\n"):
-            if time.monotonic() > deadline or time.time() - self._path.stat().st_mtime > 60:
-                raise self._corrupt("it has no whole first line")
+        while True:
+            for _ in self._read_on():
+                pass
+            if self._journal.header:
+                return
+            # its header is there twice, and first
+            late = time.monotonic() > deadline or time.time() - path.stat().st_mtime > 60
+            if late or self._journal.lines.count > 1:
+                raise self._journal.no_header()
             time.sleep(0.02)
-        header = self._parsed(line).get("recording")
-        if not isinstance(header, dict) or not is_intact(line):
-            raise self._corrupt("its first line is not that of a recording")
-        self._offset, self._lines = len(line), 1
-        return header
-
-    def _first_line(self) -> bytes:
-        with self._path.open("rb") as stream:
-            return stream.readline()
 
     def _read_on(self) -> Iterator[FrameLines]:
-        """Take in what was appended, and return what is told of frames, some lines at a time.
-
-        Where a line is altered, what was gathered before it is read, and told, again.
-        """
-        offset, row, gathered = self._offset, self._lines, list[FrameLines]()
+        """Take in what was appended, and yield what it says of frames, many lines at a time."""
+        gathered = list[FrameLines]()
         self.__dict__.pop("contents", None)
-        with self._path.open("rb") as stream:
-            stream.seek(offset)
-            for text in whole_blocks(stream):
-                block = LineBlock(text, row + 1, offset)
-                gathered.append(self._taken(block))
-                offset, row = offset + len(text), row + len(block)
-                if sum(map(len, gathered)) >= GATHERED:
-                    yield self._placed(FrameLines.joined(gathered))
-                    self._offset, self._lines, gathered = offset, row, []
+        for block in self._journal.lines.blocks():
+            for line in block.others:
+                if key := self._journal.take(line):
+                    self._describe(self._journal.images[key])
+            gathered.append(self._frame_lines(block))
+            if sum(map(len, gathered)) >= GATHERED:
+                yield self._placed(FrameLines.joined(gathered))
+                gathered = []
         if gathered:
             yield self._placed(FrameLines.joined(gathered))
-            self._offset, self._lines = offset, row
 
-    def _taken(self, block: LineBlock) -> FrameLines:
-        """Return what a block says about frames, and take in what else it says."""
-        try:
-            for row, line in block.others():
-                self._take_other(row, line)
-            return block.frames(self._numbers)
-        except AlteredLineError as error:
-            raise self._corrupt(f"line {error.row} is altered") from error
-
-    def _take_other(self, row: int, line: bytes) -> None:
-        entry = self._parsed(line, row)
-        if "image" not in entry:
-            return
-        image = self.names.image_now(self._validated(_IMAGE, entry["image"]))
+    def _describe(self, image: ImageLayout) -> None:
         if image.key in self._images:
             self._images[image.key].describe(image)
             return
@@ -195,20 +157,17 @@ class JournalBook:
         for places in self._left_out.pop(image.key, ()):
             self._images[image.key].leave_out(places)
 
-    def _parsed(self, line: bytes, row: int = 1) -> dict[str, Any]:
+    def _frame_lines(self, block: Lines) -> FrameLines:
         try:
-            entry = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise self._corrupt(f"line {row} is altered") from error
-        if not isinstance(entry, dict):
-            raise self._corrupt(f"line {row} is altered")
-        return entry
-
-    def _validated(self, adapter: TypeAdapter[Any], value: Any) -> Any:
-        try:
-            return adapter.validate_python(value)
-        except ValidationError as error:
-            raise self._corrupt("a line about an image is altered") from error
+            places, slots = places_and_slots(block.frames)
+            heads = [line[: line.index(_FRAME)] for line in block.frames]
+            numbers = np.fromiter(map(self._numbers.__getitem__, heads), np.int64, len(heads))
+        except (LookupError, TypeError, ValueError) as error:
+            between = f"{block.rows[0]} to {block.rows[-1]}"
+            raise self._corrupt(
+                f"one of the lines {between} does not say where its frame is"
+            ) from error
+        return FrameLines(block.rows, block.at, numbers, places, slots)
 
     # ------------------------------------------------------------ places
 
@@ -247,24 +206,10 @@ class JournalBook:
 
     def _corrupt(self, what: str) -> CorruptRecordingError:
         return CorruptRecordingError(
-            f"{self._path}: cut or altered ({what}). Copy it again if this is a copy, or run "
-            "`mda-writers recover` on the recording; the pixels can be read with any TIFF or Zarr "
-            "reader."
+            f"{self._journal.path}: cut or altered ({what}). Copy it again if this is a copy, "
+            "or run `mda-writers recover` on the recording; the pixels can be read with any TIFF "
+            "or Zarr reader."
         )
-
-
-# Lines of a journal, many at once: a million of them are checked and placed in a second.
-#
-# What takes time is the number of Python steps for each line. So every step is done here for all
-# lines of a block in one go. Blocks of 1 MiB stay in the processor's cache.
-
-
-class AlteredLineError(ValueError):
-    """A line is not as it was written; `row` counts it within its block."""
-
-    def __init__(self, row: int) -> None:
-        super().__init__(f"line {row} is altered")
-        self.row = row
 
 
 class ImageNumbers(dict[bytes, int]):
@@ -275,7 +220,7 @@ class ImageNumbers(dict[bytes, int]):
         self.image_keys: list[str] = []
 
     def __missing__(self, head: bytes) -> int:
-        self.image_keys.append(str(orjson.loads(head[len(FRAME_LINE) :])))
+        self.image_keys.append(str(orjson.loads(head[len(FRAME_START) :])))
         self[head] = number = len(self)
         return number
 
@@ -316,76 +261,6 @@ class FrameLines:
         return cls(*(np.concatenate([getattr(p, n) for p in parts]) for n in cls.__slots__))
 
 
-class LineBlock:
-    """Whole lines of a journal, and where they are in it.
-
-    Parameters
-    ----------
-    text : bytes
-        The lines, each with its newline.
-    row, at : int
-        Number of the first line, and where it begins.
-    """
-
-    def __init__(self, text: bytes, row: int, at: int) -> None:
-        self._lines = text.split(b"\n")
-        self._lines.pop()  # behind the last newline there is nothing
-        lengths = np.fromiter(map(len, self._lines), np.int64, len(self._lines)) + 1
-        self._at = at + np.cumsum(lengths) - lengths
-        self._first = row
-        self._is_frame = [line.startswith(FRAME_LINE) for line in self._lines]
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def others(self) -> Iterator[tuple[int, bytes]]:
-        """Return the lines that are not about frames, each with its number.
-
-        Raises
-        ------
-        AlteredLineError
-            If one of them is not as it was sealed.
-        """
-        for n, line in enumerate(self._lines):
-            if not self._is_frame[n]:
-                if not is_intact(line):
-                    raise AlteredLineError(self._first + n)
-                yield self._first + n, line
-
-    def frames(self, images: ImageNumbers) -> FrameLines:
-        """Return what the other lines say.
-
-        Raises
-        ------
-        AlteredLineError
-            If one of them is not as it was sealed.
-        """
-        lines = list(compress(self._lines, self._is_frame))
-        rows = np.flatnonzero(self._is_frame)
-        broken = first_broken(lines, CLOSED)
-        if broken is not None:
-            raise AlteredLineError(self._first + int(rows[broken]))
-        try:
-            places, slots = places_and_slots(lines)
-            heads = [line[: line.index(_FRAME)] for line in lines]
-        except NOT_TOLD as error:
-            odd = next(n for n, line in enumerate(lines) if not is_told(line))
-            raise AlteredLineError(self._first + int(rows[odd])) from error
-        numbers = np.fromiter(map(images.__getitem__, heads), np.int64, len(lines))
-        return FrameLines(self._first + rows, self._at[rows], numbers, places, slots)
-
-
-def whole_blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """Return the rest of a file in blocks of whole lines; a last one without its end is left."""
-    rest = b""
-    while chunk := stream.read(BLOCK_BYTES):
-        text = rest + chunk
-        end = text.rfind(b"\n") + 1
-        rest = text[end:]
-        if end:
-            yield text[:end]
-
-
 # Place and slot of frames, out of the ends of many lines of a journal.
 #
 # At the end of a line is what this package added to the frame; all before it is left unparsed.
@@ -414,23 +289,14 @@ def places_and_slots(lines: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     LookupError, TypeError, ValueError
         If a line says nothing of the kind.
     """
-    ends = [line[line.rindex(_PLACE) + len(_PLACE) : -SEAL_BYTES - CLOSED] for line in lines]
-    plain = _plain_numbers(ends)
+    ends = [line[line.rindex(_PLACE) + len(_PLACE) : -SEAL_BYTES - BRACES_CLOSED] for line in lines]
+    plain = _plain_numbers(ends) if lines and is_sealed(lines[0]) else None
     if plain is not None:
         return plain
     additions = [orjson.loads(line)["frame"][_OURS] for line in lines]
     columns = list(zip_longest(*(ours["place"] for ours in additions), fillvalue=_NO_AXIS))
     places = np.array(columns, np.int64).T.reshape(len(lines), len(columns))
     return _widened(places), np.fromiter(map(_slot, additions), np.int64, len(lines))
-
-
-def is_told(line: bytes) -> bool:
-    """Return whether a line says where its frame is."""
-    try:
-        places_and_slots([line])
-    except NOT_TOLD:
-        return False
-    return True
 
 
 def _plain_numbers(ends: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:

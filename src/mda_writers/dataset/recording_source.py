@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mda_writers.dataset.live import JournalBook
+from mda_writers.dataset.live import LiveRecording
 from mda_writers.dataset.source import Contents, level_depths
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.base import format_of
@@ -56,7 +56,7 @@ class RecordingSource:
         self._files: dict[tuple[str, int], str] = {}
         self._slots: dict[str, Slots] = {}
         self._lost: dict[str, Set[tuple[int, ...]]] = {}
-        self._book: FinishedBook | JournalBook = open_book(path)
+        self._book: FinishedBook | LiveRecording = open_book(path)
         self._planes = self._planes_of(self._book.format)
 
     @property
@@ -289,12 +289,12 @@ def _news(key: str, slots: Slots, told: Slots | None) -> list[Frame]:
     return [(key, place) for place in places if place not in before]
 
 
-def open_book(path: Path) -> FinishedBook | JournalBook:
+def open_book(path: Path) -> FinishedBook | LiveRecording:
     """Return what describes the recording at `path`: its final form if there is one."""
     if recording_path(path).exists():
         return FinishedBook(path)
     try:
-        return JournalBook(path)
+        return LiveRecording(path)
     except FileNotFoundError:
         return FinishedBook(path)  # it ended between the two looks
 

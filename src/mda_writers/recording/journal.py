@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from io import BytesIO
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -24,14 +26,16 @@ if TYPE_CHECKING:
 
 JOURNAL_SUFFIX = "_frames.jsonl"
 
-_FRAME_START = b'{"key":'
+FRAME_START = b'{"key":'
+"""How the line of a frame begins."""
+
 _FRAME_MIDDLE = b',"frame":'
 _HEADER_START = b'{"recording":'
 _IMAGE_START = b'{"image":'
 
 LOAD_START = b'{"load":'
 
-_STARTS = (_FRAME_START, _IMAGE_START, _HEADER_START, LOAD_START)
+_STARTS = (FRAME_START, _IMAGE_START, _HEADER_START, LOAD_START)
 
 _START = b',"seal":"'
 _END = b'"}'
@@ -48,6 +52,12 @@ SEALS = "seals"
 
 _READ_BYTES = 4 << 20
 
+BLOCK_BYTES = 1 << 20
+"""Of a journal, at a time: such a block stays in the processor's cache."""
+
+BRACES_CLOSED = 2
+"""Behind a frame's seal, which ends the additions: the frame's brace, and the line's."""
+
 MOST_SAMPLES = 1000
 """Samples that are kept of a recording, at most; about as many as a plot has pixels."""
 
@@ -57,7 +67,7 @@ MOST_SAMPLES = 1000
 # A file of JSON lines. The first is the header, ``{"recording": {…}}``; then, in any order,
 # ``{"image": {…}}`` when an image is laid out (the last line of a key counts), and ``{"key": …,
 # "frame": {…}}`` when a frame's pixels are in their file, and now and then ``{"load": {…}}``. A
-# line that was cut off by a crash is no line. Each line has a seal (``sinks/seal.py``); one that
+# line that was cut off by a crash is no line. Each line has a checksum, its seal; one that
 # is altered is taken for true by nobody, and keeps nobody from the others. What all frames depend
 # on, the header and the images, is there twice.
 
@@ -77,7 +87,7 @@ def frame_line(key: bytes, metadata: bytes, additions: bytes) -> bytes:
     comma = b"," if len(metadata) > 2 else b""
     body = b"".join(
         (
-            _FRAME_START,
+            FRAME_START,
             key,
             _FRAME_MIDDLE,
             metadata[:-1],
@@ -91,39 +101,26 @@ def frame_line(key: bytes, metadata: bytes, additions: bytes) -> bytes:
 
 def split_frame_line(line: bytes) -> tuple[bytes, bytes]:
     """Return the key and the frame of a frame's line, both as JSON, without parsing the frame."""
-    key, frame = line[len(_FRAME_START) :].split(_FRAME_MIDDLE, 1)
+    key, frame = line[len(FRAME_START) :].split(_FRAME_MIDDLE, 1)
     return key, frame.rstrip(b"\n")[:-1]
 
 
-@dataclass(slots=True)
 class Journal:
-    """What a journal says about a recording; frames are read again each time they are asked for.
+    """What a journal says about a recording; frames are read again each time they are asked for."""
 
-    Attributes
-    ----------
-    path : Path
-        The journal.
-    header : dict
-        What is known of the whole recording: ``sequence``, ``summary_metadata``, ``layout``, ….
-    names : OwnNames
-        What the recording's files are called now.
-    images : dict
-        Key → the image as it was last laid out.
-    planes_laid_out : dict
-        Key → planes that the file has room for, where the format lays out its files.
-    load : list of dict
-        How full queue and disk were meanwhile.
-    altered : list of int
-        Numbers of the lines that are not as they were written. Nothing else is said of them.
-    """
-
-    path: Path
-    header: dict[str, Any]
-    names: OwnNames
-    images: dict[str, ImageLayout] = field(default_factory=dict)
-    planes_laid_out: dict[str, int] = field(default_factory=dict)
-    load: list[dict[str, Any]] = field(default_factory=list)
-    altered: list[int] = field(default_factory=list)
+    def __init__(self, path: Path) -> None:
+        main = path.with_name(path.name.removesuffix(JOURNAL_SUFFIX))
+        self.path = path
+        self.lines = JournalLines(path)
+        # what is known of the whole recording: sequence, summary_metadata, layout, …
+        self.header: dict[str, Any] = {}
+        # what the recording's files are called now
+        self.names = OwnNames(main.name, main)
+        # key → the image as it was last laid out, and the planes that its file has room for
+        self.images: dict[str, ImageLayout] = {}
+        self.planes_laid_out: dict[str, int] = {}
+        # how full queue and disk were meanwhile
+        self.load: list[dict[str, Any]] = []
 
     @classmethod
     def read(cls, path: Path) -> Journal:
@@ -134,77 +131,153 @@ class Journal:
         CorruptRecordingError
             If there is no whole header.
         """
-        journal = cls(path, {}, OwnNames(_recording_of(path).name, _recording_of(path)))
-        for _, line in sound_lines(path, journal.altered):
-            try:
-                journal._take(line)
-            except (orjson.JSONDecodeError, ValidationError, LookupError, TypeError) as error:
-                # a line without a seal, as they were once, may be anything
-                if not journal.header:
-                    raise _no_header(path) from error
+        journal = cls(path)
+        for block in journal.lines.blocks(to_end=True):
+            for line in block.others:
+                journal.take(line)
         if not journal.header:
-            raise _no_header(path)
+            raise journal.no_header()
         return journal
+
+    @property
+    def altered(self) -> list[int]:
+        """Numbers of the lines that are not as they were written: nothing is known of them."""
+        return self.lines.altered
 
     @property
     def layout(self) -> Layout:
         """The recording's layout, with the images laid out so far."""
         layout = _LAYOUT.validate_python(self.header["layout"])
-        return Layout(
-            **{
-                name: getattr(layout, name)
-                for name in Layout.__dataclass_fields__
-                if name != "images"
-            },
-            images=tuple(self.images.values()),
-        )
+        return replace(layout, images=tuple(self.images.values()))
 
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return the key and the metadata of every frame, in order of arrival."""
-        for _, line in sound_lines(self.path):
-            if line.startswith(_FRAME_START):
+        for block in JournalLines(self.path).blocks(to_end=True):
+            for line in block.frames:
                 with suppress(orjson.JSONDecodeError):  # of a line without a seal
                     entry = orjson.loads(line)
                     yield entry["key"], self.names.frame_now(entry["frame"])
 
-    def _take(self, line: bytes) -> None:
-        """Take in what a line says, if it is not about a frame."""
-        if line.startswith(_IMAGE_START):
-            entry = orjson.loads(line)
-            image = _IMAGE.validate_python(entry["image"])
-            self.images[image.key] = self.names.image_now(image)
-            self.planes_laid_out[image.key] = entry.get("planes", 0)
-        elif line.startswith(LOAD_START):
-            taken_in(self.load, orjson.loads(line)["load"])
-        elif not self.header and not line.startswith(_FRAME_START):
-            self.header = orjson.loads(line)["recording"]
-            self.names = OwnNames.of(self.header, self.names.path)
+    def take(self, line: bytes) -> str:
+        """Take in a line that is not about a frame; return the key of the image it describes."""
+        try:
+            if line.startswith(_IMAGE_START):
+                entry = orjson.loads(line)
+                image = self.names.image_now(_IMAGE.validate_python(entry["image"]))
+                self.images[image.key] = image
+                self.planes_laid_out[image.key] = entry.get("planes", 0)
+                return image.key
+            if line.startswith(LOAD_START):
+                taken_in(self.load, orjson.loads(line)["load"])
+            elif not self.header:
+                self.header = orjson.loads(line)["recording"]
+                self.names = OwnNames.of(self.header, self.names.path)
+        except (orjson.JSONDecodeError, ValidationError, LookupError, TypeError) as error:
+            # a line without a seal, as they were once, may be anything
+            if not self.header:
+                raise self.no_header() from error
+        return ""
+
+    def no_header(self) -> CorruptRecordingError:
+        """Return the error for a journal without a whole header."""
+        return CorruptRecordingError(
+            f"{self.path}: not the journal of a recording (its first line is cut or altered, and "
+            "so is its copy). The pixels can be read without it, with any TIFF or Zarr reader."
+        )
 
 
-def sound_lines(path: Path, altered: list[int] | None = None) -> Iterator[tuple[int, bytes]]:
-    """Return the lines of a journal that are as they were written, and where each begins.
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines that are as they were written, without their ends; those about frames apart."""
 
-    Parameters
-    ----------
-    path : Path
-        The journal.
-    altered : list of int, optional
-        Takes the numbers of the lines that are not. Two lines that only lost the end of line
-        between them are returned nevertheless. The torn rest of a crash is no line.
+    others: list[bytes]
+    frames: list[bytes]
+    rows: np.ndarray  # numbers of the lines about frames
+    at: np.ndarray  # where they begin in the journal
+
+
+class JournalLines:
+    """Reads the lines of a journal that are as they were written; goes on where it stopped.
+
+    What takes time is the number of Python steps per line: all lines of a block are checked at
+    once, a million in a second. Two lines that only lost the end of line between them are
+    returned nevertheless.
     """
-    offset, without_seals = 0, False
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if number == 1:
-                without_seals = is_intact(line) and not is_sealed(line)
-            if is_sealed(line) or _may_lack_seal(line, without_seals):
-                yield offset, line
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self.altered: list[int] = []
+        self._offset = 0
+        self._without_seals = False
+
+    def blocks(self, *, to_end: bool = False) -> Iterator[Lines]:
+        """Yield the lines that were appended, about a MiB at a time.
+
+        A last line without its end may be one that is being written: it is read where `to_end`
+        says that nobody writes; the torn rest of a crash is no line.
+        """
+        rest = b""
+        with self.path.open("rb") as stream:
+            stream.seek(self._offset)
+            while chunk := stream.read(BLOCK_BYTES):
+                text = rest + chunk
+                end = text.rfind(b"\n") + 1
+                rest = text[end:]
+                if end:
+                    yield self._checked(text[:end])
+        if to_end and rest:
+            yield self._checked(rest)
+
+    def line_at(self, offset: int) -> bytes:
+        """Return the line that begins there; nothing if it is altered."""
+        with self.path.open("rb") as stream:
+            stream.seek(offset)
+            for _, at, line in self._sound(stream.readline(), 0):
+                return line if at == 0 else b""
+        return b""
+
+    def _checked(self, text: bytes) -> Lines:
+        first, offset = self.count + 1, self._offset
+        if first == 1:
+            line = text.partition(b"\n")[0]
+            self._without_seals = is_intact(line) and not is_sealed(line)
+        lines = text.removesuffix(b"\n").split(b"\n")
+        self.count, self._offset = self.count + len(lines), offset + len(text)
+        is_frame = [line.startswith(FRAME_START) for line in lines]
+        frames, others = _split(lines, is_frame)
+        whole = text.endswith(b"\n") and first_broken(frames, BRACES_CLOSED) is None
+        if whole and all(map(is_sealed, others)):
+            lengths = np.fromiter(map(len, lines), np.int64, len(lines)) + 1
+            rows, at = np.arange(first, first + len(lines)), offset + np.cumsum(lengths) - lengths
+        else:
+            found = list(self._sound(text, first, self.altered))
+            is_frame = [line.startswith(FRAME_START) for _, _, line in found]
+            frames, others = _split([line for _, _, line in found], is_frame)
+            rows = np.array([row for row, _, _ in found], np.int64)
+            at = np.array([offset + at for _, at, _ in found], np.int64)
+        chosen = np.array(is_frame, bool)
+        return Lines(others, frames, rows[chosen], at[chosen])
+
+    def _sound(
+        self, text: bytes, first: int, altered: list[int] | None = None
+    ) -> Iterator[tuple[int, int, bytes]]:
+        """Return the number of each sound line, where it begins, and the line, one by one."""
+        offset = 0
+        for row, line in enumerate(BytesIO(text), first):
+            if is_sealed(line) or _may_lack_seal(line, self._without_seals):
+                yield row, offset, line.removesuffix(b"\n")
             else:
                 pieces = list(_sound_pieces(line))
                 if altered is not None and (pieces or line.endswith(b"\n")):
-                    altered.append(number)
-                yield from ((offset + begin, piece) for begin, piece in pieces)
+                    altered.append(row)
+                yield from ((row, offset + begin, piece) for begin, piece in pieces)
             offset += len(line)
+
+
+def _split(lines: list[bytes], is_frame: list[bool]) -> tuple[list[bytes], list[bytes]]:
+    frames = list(compress(lines, is_frame))
+    return frames, [line for line, yes in zip(lines, is_frame, strict=True) if not yes]
 
 
 def _may_lack_seal(line: bytes, without_seals: bool) -> bool:
@@ -221,25 +294,6 @@ def _sound_pieces(line: bytes) -> Iterator[tuple[int, bytes]]:
             if is_sealed(line[begin : end - 1]):
                 yield begin, line[begin : end - 1]
                 break
-
-
-def _no_header(path: Path) -> CorruptRecordingError:
-    return CorruptRecordingError(
-        f"{path}: not the journal of a recording (its first line is cut or altered, and so is "
-        "its copy). The pixels can be read without it, with any TIFF or Zarr reader."
-    )
-
-
-def _recording_of(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(JOURNAL_SUFFIX))
-
-
-def whole_lines(path: Path) -> Iterator[bytes]:
-    """Return the lines of a file that end as lines; the torn rest of a crash is none."""
-    with path.open("rb") as stream:
-        for line in stream:
-            if line.endswith(b"}\n"):
-                yield line
 
 
 def header_line(header: dict[str, Any]) -> bytes:

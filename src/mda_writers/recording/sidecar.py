@@ -14,7 +14,7 @@ import orjson
 
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.model.encode import to_json
-from mda_writers.recording.journal import is_intact, sound_lines, split_frame_line
+from mda_writers.recording.journal import JournalLines, is_intact, split_frame_line
 from mda_writers.storage.files import replacing
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ def _beginning(extra_metadata: Mapping[str, Any], keys: Iterable[bytes]) -> byte
 def _places_by_key(journal: Path) -> dict[bytes, array[int]]:
     """Return where the frame lines of each image begin, and their lengths."""
     places: defaultdict[bytes, array[int]] = defaultdict(lambda: array("q"))
-    for offset, line in sound_lines(journal):
-        if line.startswith(b'{"key":'):
+    for block in JournalLines(journal).blocks(to_end=True):
+        for offset, line in zip(block.at.tolist(), block.frames, strict=True):
             places[split_frame_line(line)[0]].extend((offset, len(line)))
     return dict(places)
 
