@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
 from mda_writers.errors import CoordinateError, MissingFrameError
 from mda_writers.model.layout import AXES, by_event_channel
+from mda_writers.model.slots import FewSlots
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from mda_writers.dataset.source import FrameSource
     from mda_writers.model.layout import ImageLayout
+    from mda_writers.model.slots import Slots
 
 
 __all__ = [
     "ALIASES",
     "Chosen",
     "Coordinates",
+    "ImageCoordinates",
     "Value",
     "cameras_of",
 ]
@@ -58,8 +62,12 @@ class Chosen(NamedTuple):
     place: tuple[int, ...]
 
 
-class AxisNames:
-    """Names along the axes of some images, and the indices that they stand for.
+class Coordinates:
+    """Finds frames by their coordinates.
+
+    Axes t, c and z lie within an image; every other one (p, g, cam, a user's own) chooses it.
+    An index is that of the event: where positions have channels of their own, ``c=0`` is the
+    first one of its position. A name is looked up in each image.
 
     Parameters
     ----------
@@ -144,89 +152,6 @@ class AxisNames:
                 f"There is no {axis}={value!r}; there is {self.listed(axis, image)}."
             )
         return number
-
-    # ------------------------------------------------------------ positions and channels
-
-    def _position_values(self, indices: list[int]) -> tuple[Value, ...]:
-        names = {i: self._names_of_p.get(i, "") for i in indices}
-        unique = len(set(names.values())) == len(names) and all(names.values())
-        return tuple(names.values()) if unique else tuple(indices)
-
-    @cached_property
-    def _names_of_p(self) -> dict[int, str]:
-        if "p" not in self.table.axes:
-            return {}
-        n = self.table.axes.index("p")
-        return {outer[n]: position_name(image) for outer, image in self.table.by_outer.items()}
-
-    def _position_index(self, name: str) -> int:
-        found = [i for i, known in self._names_of_p.items() if known == name]
-        if len(found) != 1:
-            how_many = "no position" if not found else f"{len(found)} positions"
-            raise MissingFrameError(
-                f"There is {how_many} called {name!r}; there is {self.listed('p')}."
-            )
-        return found[0]
-
-    def _channel_values(self, size: int) -> Sequence[Value]:
-        longest = max(self.images, key=lambda image: len(image.channels))
-        names = [channel.name for channel in longest.channels]
-        agree = all(
-            channel.name == names[n]
-            for image in self.images
-            for n, channel in enumerate(image.channels)
-        )
-        unique = len(set(names)) == len(names) == size and all(names)
-        return tuple(names) if agree and unique else numbered(size)
-
-    def _channel_index(self, name: str, image: ImageLayout | None) -> int:
-        images = self.images if image is None else (image,)
-        found = {n for i in images for n, c in enumerate(i.channels) if c.name == name}
-        if len(found) != 1:
-            how_many = "no channel" if not found else f"{len(found)} channels"
-            where = f" in {image.name}" if image is not None and len(self.images) > 1 else ""
-            listed = [c.name for c in image.channels] if image is not None else self.channels
-            raise MissingFrameError(
-                f"There is {how_many} called {name!r}{where}; there is "
-                f"{', '.join(listed) or 'none with a name'}."
-            )
-        return found.pop()
-
-    # ------------------------------------------------------------ texts
-
-    def _indices(self, axis: str) -> Collection[int]:
-        return self._outer_indices.get(axis) or range(len(self.axes.get(axis, (0,))))
-
-    @cached_property
-    def _outer_indices(self) -> dict[str, set[int]]:
-        along = zip(*self.table.by_outer, strict=True)
-        return {axis: set(indices) for axis, indices in zip(self.outer, along, strict=False)}
-
-    def listed(self, axis: str, image: ImageLayout | None = None) -> str:
-        """Return the values along an axis, within `image` where that matters, for an error."""
-        if image is not None and axis in AXES:
-            size = image.sizes.get(axis, 1)
-            names = [c.name or str(n) for n, c in enumerate(image.channels)] if axis == "c" else []
-            values: Sequence[Value] = names or range(size)
-        else:
-            values = self.axes.get(axis, (0,))
-        if len(values) > LISTED and not isinstance(values[0], str):
-            return f"{values[0]} to {values[-1]}"
-        return ", ".join(map(str, values[:LISTED])) + " …" * (len(values) > LISTED)
-
-
-class Coordinates(AxisNames):
-    """Finds frames by their coordinates.
-
-    Axes t, c and z lie within an image; every other one (p, g, cam, a user's own) chooses it.
-    An index is that of the event: where positions have channels of their own, ``c=0`` is the
-    first one of its position. A name is looked up in each image.
-
-    Parameters
-    ----------
-    images : sequence of ImageLayout
-        All images of a recording.
-    """
 
     def find(self, coords: Mapping[str, Any]) -> Chosen:
         """Return the place of the frame at `coords`.
@@ -361,6 +286,112 @@ class Coordinates(AxisNames):
         if "c" not in rest and len(by_event_channel(image.channels)) > 1:
             raise CoordinateError(f"Say which c: {self.listed('c', image)}.")
         return {**rest, "c": beside(image, rest.get("c", 0), camera)}
+
+    # ------------------------------------------------------------ positions and channels
+
+    def _position_values(self, indices: list[int]) -> tuple[Value, ...]:
+        names = {i: self._names_of_p.get(i, "") for i in indices}
+        unique = len(set(names.values())) == len(names) and all(names.values())
+        return tuple(names.values()) if unique else tuple(indices)
+
+    @cached_property
+    def _names_of_p(self) -> dict[int, str]:
+        if "p" not in self.table.axes:
+            return {}
+        n = self.table.axes.index("p")
+        return {outer[n]: position_name(image) for outer, image in self.table.by_outer.items()}
+
+    def _position_index(self, name: str) -> int:
+        found = [i for i, known in self._names_of_p.items() if known == name]
+        if len(found) != 1:
+            how_many = "no position" if not found else f"{len(found)} positions"
+            raise MissingFrameError(
+                f"There is {how_many} called {name!r}; there is {self.listed('p')}."
+            )
+        return found[0]
+
+    def _channel_values(self, size: int) -> Sequence[Value]:
+        longest = max(self.images, key=lambda image: len(image.channels))
+        names = [channel.name for channel in longest.channels]
+        agree = all(
+            channel.name == names[n]
+            for image in self.images
+            for n, channel in enumerate(image.channels)
+        )
+        unique = len(set(names)) == len(names) == size and all(names)
+        return tuple(names) if agree and unique else numbered(size)
+
+    def _channel_index(self, name: str, image: ImageLayout | None) -> int:
+        images = self.images if image is None else (image,)
+        found = {n for i in images for n, c in enumerate(i.channels) if c.name == name}
+        if len(found) != 1:
+            how_many = "no channel" if not found else f"{len(found)} channels"
+            where = f" in {image.name}" if image is not None and len(self.images) > 1 else ""
+            listed = [c.name for c in image.channels] if image is not None else self.channels
+            raise MissingFrameError(
+                f"There is {how_many} called {name!r}{where}; there is "
+                f"{', '.join(listed) or 'none with a name'}."
+            )
+        return found.pop()
+
+    # ------------------------------------------------------------ texts
+
+    def _indices(self, axis: str) -> Collection[int]:
+        return self._outer_indices.get(axis) or range(len(self.axes.get(axis, (0,))))
+
+    @cached_property
+    def _outer_indices(self) -> dict[str, set[int]]:
+        along = zip(*self.table.by_outer, strict=True)
+        return {axis: set(indices) for axis, indices in zip(self.outer, along, strict=False)}
+
+    def listed(self, axis: str, image: ImageLayout | None = None) -> str:
+        """Return the values along an axis, within `image` where that matters, for an error."""
+        if image is not None and axis in AXES:
+            size = image.sizes.get(axis, 1)
+            names = [c.name or str(n) for n, c in enumerate(image.channels)] if axis == "c" else []
+            values: Sequence[Value] = names or range(size)
+        else:
+            values = self.axes.get(axis, (0,))
+        if len(values) > LISTED and not isinstance(values[0], str):
+            return f"{values[0]} to {values[-1]}"
+        return ", ".join(map(str, values[:LISTED])) + " …" * (len(values) > LISTED)
+
+
+class ImageCoordinates(Sequence[dict[str, "Value"]]):
+    """The coordinates of the frames that were on disk when it was made.
+
+    Image after image, each in the order of its axes.
+    """
+
+    def __init__(self, source: FrameSource, coordinates: Coordinates) -> None:
+        self._coordinates = coordinates
+        slots = [source.slots(image.key) for image in coordinates.images]
+        self._flat = [_filled(each) for each in slots]
+        self._shapes = [each.shape for each in slots]
+        self._ends = np.cumsum([len(flat) for flat in self._flat])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Value]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Value]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        image = int(np.searchsorted(self._ends, number, side="right"))
+        flat = self._flat[image][number - self._ends[image]]
+        place = tuple(int(i) for i in np.unravel_index(flat, self._shapes[image]))
+        return self._coordinates.of(self._coordinates.images[image], place)
+
+    def __repr__(self) -> str:
+        return f"<coordinates of {len(self)} frames>"
+
+
+def _filled(slots: Slots) -> np.ndarray:
+    return slots.places if isinstance(slots, FewSlots) else np.flatnonzero(slots >= 0)
 
 
 def beside(image: ImageLayout, c: Any, camera: int) -> Any:

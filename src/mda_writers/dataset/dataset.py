@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from mda_writers.dataset.arrays import (
 from mda_writers.dataset.coordinates import (
     ALIASES,
     Coordinates,
+    ImageCoordinates,
     Value,
     cameras_of,
     choose,
@@ -33,7 +34,7 @@ from mda_writers.model.locate import of_camera, side_by_side
 from mda_writers.model.microscope import MicroscopeInfo
 from mda_writers.model.plan import planned_images
 from mda_writers.model.report import MISSING_LISTED
-from mda_writers.model.slots import FewSlots, dense
+from mda_writers.model.slots import dense
 from mda_writers.storage.disk_space import human_bytes
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from mda_writers.dataset.source import Contents, Frame, FrameSource, PixelSource
     from mda_writers.model.layout import ImageLayout
     from mda_writers.model.plan import PlannedImage
-    from mda_writers.model.slots import Slots
 
 
 FRAME_AXES = ("y", "x", "s")
@@ -54,21 +54,24 @@ POLL_S = 0.01
 LISTED = 10
 
 
-class Described:
-    """Tells what was on disk at the last look, without a pixel.
+class Dataset:
+    """A recording, opened by `open_dataset`.
 
-    Parameters
-    ----------
-    source : FrameSource
-        Knows the recording.
-    path : Path or str
-        Where it is.
+    Frames have coordinates: ``t``, ``c``, ``z`` and, where there are any, ``p`` (position),
+    ``g`` (grid tile), ``cam`` (camera) and axes of a user's own; ``time``, ``channel``,
+    ``position``, ``row`` and ``column`` are understood as well. Channels and positions are named
+    or numbered, axes of length one may be left out. What does not exist is an error
+    that lists what does.
+
+    While the recording goes on, everything here shows what was on disk at the last `refresh`,
+    `await_new_image`, or step of `follow`; a frame appears only when it is there as a whole.
     """
 
     def __init__(self, source: FrameSource, path: Path | str) -> None:
         self.path = path
-        self._source = source
+        self.source = source  # who reads the files, for those who go through all frames
         self._coordinates = Coordinates(())
+        self._followers: list[deque[dict[str, Value]]] = []
         self._update()
 
     @property
@@ -80,7 +83,7 @@ class Described:
     def sizes(self) -> dict[str, int]:
         """Axis → its length, with y and x (and s for colour)."""
         leading = {axis: len(values) for axis, values in self._coordinates.axes.items()}
-        frame = self._source.level_shapes(self._image)[0]
+        frame = self.source.level_shapes(self._image)[0]
         return {**leading, **dict(zip(FRAME_AXES, frame, strict=False))}
 
     @property
@@ -131,18 +134,18 @@ class Described:
     @property
     def levels(self) -> int:
         """Number of resolutions; those that no file has are computed when they are read."""
-        return len(level_shapes(self._source, self._image))
+        return len(level_shapes(self.source, self._image))
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """The shape of every level, the full resolution first."""
-        frames = level_shapes(self._source, self._image)
+        frames = level_shapes(self.source, self._image)
         axes = [self._at(level)[1].axes.values() for level in range(len(frames))]
         return [(*map(len, leading), *frame) for leading, frame in zip(axes, frames, strict=True)]
 
     @property
     def summary_metadata(self) -> dict[str, Any]:
-        """The ``SummaryMetaV1``; of files from elsewhere, what they say about themselves."""
+        """The ``SummaryMetaV1``; of third-party files, what they say about themselves."""
         return self._contents.summary_metadata
 
     @property
@@ -152,94 +155,43 @@ class Described:
 
     @property
     def report(self) -> dict[str, Any] | None:
-        """The report of a recording that has ended; None before, and for files from elsewhere."""
+        """The report of a recording that has ended; None before, and for third-party files."""
         return self._contents.report
 
     @property
     def complete(self) -> bool:
         """Whether every planned frame is on disk, in a file that is there and its own."""
-        return self._contents.complete and not any(map(self._source.lost, self._images))
+        return self._contents.complete and not any(map(self.source.lost, self._images))
 
     @property
     def missing(self) -> list[dict[str, Any]]:
         """The coordinates of planned frames that are not on disk (at most 10 000)."""
-        return missing_frames(self._source, self._contents, self._coordinates)
+        return missing_frames(self.source, self._contents, self._coordinates)
 
     @property
     def image_coordinates(self) -> Sequence[dict[str, Value]]:
         """The coordinates of every frame that is on disk."""
-        return ImageCoordinates(self._source, self._coordinates)
-
-    @property
-    def source(self) -> FrameSource:
-        """Who reads the files: images, places and slots, for those who go through all frames."""
-        return self._source
-
-    # ------------------------------------------------------------ helpers
-
-    def _update(self) -> None:
-        """Take in what the source knows by now; new frames alone change no coordinates."""
-        self._contents: Contents = self._source.contents
-        if self._contents.layout.images != self._coordinates.images:
-            self._coordinates = Coordinates(self._contents.layout.images)
-        self._by_level: dict[int, tuple[PixelSource, Coordinates]] = {
-            0: (self._source, self._coordinates)
-        }
-
-    @property
-    def _images(self) -> tuple[ImageLayout, ...]:
-        return self._contents.layout.images
-
-    @property
-    def _image(self) -> ImageLayout:
-        if not self._images:
-            raise CoordinateError(f"{self.path}: there are no frames yet.")
-        return self._images[0]
-
-    def _at(self, level: int) -> tuple[PixelSource, Coordinates]:
-        """Return where the planes of a level come from, and their coordinates."""
-        if level not in self._by_level:
-            images = level_images(self._source, self._images, level)
-            source = LevelSource(self._source, self._images, level)
-            same = images == self._images
-            self._by_level[level] = (
-                (self._source, self._coordinates) if same else (source, Coordinates(images))
-            )
-        return self._by_level[level]
-
-    def _level(self, level: int) -> int:
-        if level != 0 and not 0 <= level < self.levels:
-            raise CoordinateError(f"There is no level {level}; there are 0 to {self.levels - 1}.")
-        return level
-
-
-class Dataset(Described):
-    """A recording, opened by `open_dataset`.
-
-    Frames have coordinates: ``t``, ``c``, ``z`` and, where there are any, ``p`` (position),
-    ``g`` (grid tile), ``cam`` (camera) and axes of a user's own; ``time``, ``channel``,
-    ``position``, ``row`` and ``column`` are understood as well. Channels and positions are told
-    by name or by index, axes of length one may be left out. What does not exist is an error
-    that lists what does.
-
-    While the recording goes on, everything here tells what was on disk at the last `refresh`,
-    `await_new_image`, or step of `follow`; a frame is told only when it is there as a whole.
-    """
-
-    def __init__(self, source: FrameSource, path: Path | str) -> None:
-        self.followers: list[deque[dict[str, Value]]] = []
-        super().__init__(source, path)
+        return ImageCoordinates(self.source, self._coordinates)
 
     def summary(self) -> dict[str, str]:
         """Return the recording in a few words for people: what it holds, and what is missing."""
-        return summarized(self)
+        frames = len(self.image_coordinates)
+        about = {"path": str(self.path), "frames": str(frames)}
+        if frames:
+            about["sizes"] = ", ".join(f"{axis} {n}" for axis, n in self.sizes.items())
+            about["pixels"] = f"{self.dtype}, {human_bytes(self.nbytes)}"
+        about["channels"] = _listed(self.channels)
+        about["positions"] = _listed(self.positions)
+        about["pixel size"] = f"{self.pixel_size_um} µm" if self.pixel_size_um else ""
+        about["state"] = _state(self)
+        return {name: text for name, text in about.items() if text}
 
     # ------------------------------------------------------------ one frame
 
     def read_image(self, level: int = 0, **coords: Any) -> np.ndarray:
         """Return one frame, ``(y, x)`` or ``(y, x, 3)``.
 
-        Where a level has fewer planes along z, its planes are counted, as `shapes` tells them.
+        Where a level has fewer planes along z, its planes are counted, as in `shapes`.
 
         Raises
         ------
@@ -262,7 +214,7 @@ class Dataset(Described):
             If there is no such axis, value or frame.
         """
         image, place, _ = self._find(coords, *self._at(0))
-        return self._source.metadata(image, place)
+        return self.source.metadata(image, place)
 
     def has_image(self, **coords: Any) -> bool:
         """Whether that frame is on disk.
@@ -277,7 +229,7 @@ class Dataset(Described):
             image, place, _ = self._find(coords, *self._at(0))
         except MissingFrameError:
             return False
-        return place not in self._source.lost(image)
+        return place not in self.source.lost(image)
 
     # ------------------------------------------------------------ arrays
 
@@ -340,35 +292,53 @@ class Dataset(Described):
 
         Takes what `as_array` takes; needs the package xarray.
         """
+        import xarray
+
         array, kept = self._lazy(None, False, level, fill_value, coords)
-        labels = {
-            a: vs if isinstance(vs, range) else [self._coordinates.value(a, v) for v in vs]
-            for a, vs in kept.items()
-        }
-        chosen = FrameGrid(
-            self._source, self._coordinates, *choose(self._coordinates, None, coords)
-        )
-        return to_xarray(self, array, labels, level, chosen.images)
+        images = FrameGrid(
+            self.source, self._coordinates, *choose(self._coordinates, None, coords)
+        ).images
+        dims = [*kept, *FRAME_AXES[: array.ndim - len(kept)]]
+        steps = _steps(self, level, images)
+        labels: dict[str, Any] = {}
+        for axis, size in zip(dims, array.shape, strict=True):
+            values = kept.get(axis, range(size))
+            if isinstance(kept.get(axis), range):
+                continue  # labels for each of so many would fill the memory
+            if axis in kept:
+                values = [self._coordinates.value(axis, v) for v in values]
+            step, unit = steps.get(axis, (None, ""))
+            if step is not None and all(isinstance(v, int) for v in values):
+                labels[axis] = (axis, [v * step for v in values], {"units": unit})
+            elif axis != "s":
+                labels[axis] = list(values)
+        attributes = {"path": str(self.path), "pixel_size_um": self.pixel_size_um}
+        return xarray.DataArray(array, coords=labels, dims=dims, attrs=attributes)
 
     # ------------------------------------------------------------ tables
 
     @property
     def frames(self) -> Any:
-        """One row a frame: its coordinates, and its metadata.
+        """One row per frame: its coordinates, and its metadata.
 
         A pandas ``DataFrame`` if pandas is installed, else a list of dicts.
         """
-        return frames_table(self._source, self._coordinates)
+        rows = list(_rows(self.source, self._coordinates))
+        try:
+            import pandas  # type: ignore[import-untyped,unused-ignore]
+        except ImportError:
+            return rows
+        return pandas.DataFrame(rows)
 
     # ------------------------------------------------------------ while it is recorded
 
     def refresh(self) -> list[dict[str, Value]]:
         """Look for news on the disk; return the coordinates of the frames that came."""
-        came: list[Frame] = self._source.refresh()
+        came: list[Frame] = self.source.refresh()
         self._update()
         coordinates = self._coordinates
         news = [coordinates.of(coordinates.image(key), place) for key, place in came]
-        for follower in self.followers:
+        for follower in self._followers:
             follower.extend(news)
         return news
 
@@ -380,24 +350,41 @@ class Dataset(Described):
         timeout_s : float, optional
             How long to wait; by default until a frame comes or the recording ends.
         """
-        return await_news(self, timeout_s)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            # asked before looking: a writer may write its last frame and end in between
+            live = self.is_live()
+            if self.refresh():
+                return True
+            if not live or (deadline is not None and time.monotonic() >= deadline):
+                return False
+            time.sleep(POLL_S)
 
     def follow(self) -> Iterator[dict[str, Value]]:
         """Yield the coordinates of every frame, those on disk first and then each as it comes.
 
         Ends when the recording ends, and when the process that writes it has died.
         """
-        return follow(self)
+        news: deque[dict[str, Value]] = deque()
+        self._followers.append(news)
+        try:
+            yield from self.image_coordinates
+            while news or self.await_new_image():
+                while news:
+                    yield news.popleft()
+        finally:
+            # by identity: two followers may have the same news
+            self._followers[:] = [each for each in self._followers if each is not news]
 
     def is_live(self) -> bool:
         """Whether more frames may come: the recording has not ended, and its writer lives."""
-        return self._source.is_live()
+        return self.source.is_live()
 
     # ------------------------------------------------------------ the end
 
     def close(self) -> None:
         """Let go of all files. Arrays that view them keep them open as long as they live."""
-        self._source.close()
+        self.source.close()
 
     def __enter__(self) -> Self:
         return self
@@ -411,6 +398,41 @@ class Dataset(Described):
         return f"<Dataset {self.path} ({sizes or 'no frames yet'}; {state})>"
 
     # ------------------------------------------------------------ helpers
+
+    def _update(self) -> None:
+        """Take in what the source knows by now; new frames alone change no coordinates."""
+        self._contents: Contents = self.source.contents
+        if self._contents.layout.images != self._coordinates.images:
+            self._coordinates = Coordinates(self._contents.layout.images)
+        self._by_level: dict[int, tuple[PixelSource, Coordinates]] = {
+            0: (self.source, self._coordinates)
+        }
+
+    @property
+    def _images(self) -> tuple[ImageLayout, ...]:
+        return self._contents.layout.images
+
+    @property
+    def _image(self) -> ImageLayout:
+        if not self._images:
+            raise CoordinateError(f"{self.path}: there are no frames yet.")
+        return self._images[0]
+
+    def _at(self, level: int) -> tuple[PixelSource, Coordinates]:
+        """Return where the planes of a level come from, and their coordinates."""
+        if level not in self._by_level:
+            images = level_images(self.source, self._images, level)
+            source = LevelSource(self.source, self._images, level)
+            same = images == self._images
+            self._by_level[level] = (
+                (self.source, self._coordinates) if same else (source, Coordinates(images))
+            )
+        return self._by_level[level]
+
+    def _level(self, level: int) -> int:
+        if level != 0 and not 0 <= level < self.levels:
+            raise CoordinateError(f"There is no level {level}; there are 0 to {self.levels - 1}.")
+        return level
 
     def _find(
         self, coords: Mapping[str, Any], source: PixelSource, coordinates: Coordinates
@@ -450,73 +472,6 @@ class Dataset(Described):
         return as_dask(grid, len(grid.frame_shape)), kept
 
 
-def await_news(dataset: Dataset, timeout_s: float | None) -> bool:
-    """Return True when `dataset` has a new frame; False if time is up or none will come."""
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    while True:
-        # asked before looking: a writer may write its last frame and end in between
-        live = dataset.is_live()
-        if dataset.refresh():
-            return True
-        if not live or (deadline is not None and time.monotonic() >= deadline):
-            return False
-        time.sleep(POLL_S)
-
-
-def follow(dataset: Dataset) -> Iterator[dict[str, Value]]:
-    """Yield the coordinates of all frames: those that are there, then each as it comes."""
-    news: deque[dict[str, Value]] = deque()
-    dataset.followers.append(news)
-    try:
-        yield from dataset.image_coordinates
-        while news or await_news(dataset, None):
-            while news:
-                yield news.popleft()
-    finally:
-        # by identity: two followers may have the same news
-        dataset.followers[:] = [each for each in dataset.followers if each is not news]
-
-
-def to_xarray(
-    dataset: Dataset,
-    array: Any,
-    axes: Mapping[str, Sequence[Any]],
-    level: int,
-    images: Sequence[ImageLayout],
-) -> Any:
-    """Return a lazy array as an ``xarray.DataArray``.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Where it comes from.
-    array : dask array
-        Its pixels.
-    axes : mapping
-        The axes before y and x, with their values.
-    level : int
-        The resolution of `array`.
-    images : sequence of ImageLayout
-        The images that it is of: where they agree on a step, coordinates are in µm and s.
-    """
-    import xarray
-
-    dims = [*axes, *("y", "x", "s")[: array.ndim - len(axes)]]
-    steps = _steps(dataset, level, images)
-    labels: dict[str, Any] = {}
-    for axis, size in zip(dims, array.shape, strict=True):
-        if isinstance(axes.get(axis), range):
-            continue  # labels for each of so many would fill the memory
-        step, unit = steps.get(axis, (None, ""))
-        values = axes.get(axis, range(size))
-        if step is not None and all(isinstance(v, int) for v in values):
-            labels[axis] = (axis, [v * step for v in values], {"units": unit})
-        elif axis != "s":
-            labels[axis] = list(values)
-    attributes = {"path": str(dataset.path), "pixel_size_um": dataset.pixel_size_um}
-    return xarray.DataArray(array, coords=labels, dims=dims, attrs=attributes)
-
-
 def _steps(
     dataset: Dataset, level: int, images: Sequence[ImageLayout]
 ) -> dict[str, tuple[float | None, str]]:
@@ -540,20 +495,6 @@ def _common(steps: Iterable[float | None]) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
-def summarized(dataset: Dataset) -> dict[str, str]:
-    """Return what there is to say, by its name; what is unknown is left out."""
-    frames = len(dataset.image_coordinates)
-    about = {"path": str(dataset.path), "frames": str(frames)}
-    if frames:
-        about["sizes"] = ", ".join(f"{axis} {n}" for axis, n in dataset.sizes.items())
-        about["pixels"] = f"{dataset.dtype}, {human_bytes(dataset.nbytes)}"
-    about["channels"] = _listed(dataset.channels)
-    about["positions"] = _listed(dataset.positions)
-    about["pixel size"] = f"{dataset.pixel_size_um} µm" if dataset.pixel_size_um else ""
-    about["state"] = _state(dataset)
-    return {name: text for name, text in about.items() if text}
-
-
 def _state(dataset: Dataset) -> str:
     if dataset.complete:
         return "complete"
@@ -575,7 +516,7 @@ def missing_frames(
 ) -> list[dict[str, Any]]:
     """Return the coordinates of planned frames that are not on disk, at most `MISSING_LISTED`.
 
-    A recording that has ended has told them in its report; before that they are counted here.
+    A recording that has ended lists them in its report; before that they are counted here.
     Those whose file was lost afterwards follow.
     """
     lost = (
@@ -584,8 +525,8 @@ def missing_frames(
         for place in sorted(source.lost(image))
     )
     if contents.report is not None:
-        told = [*contents.report.get("skipped", ()), *contents.report.get("missing", ())]
-        known = [each for index in told for each in _of_event(index, coordinates)]
+        listed = [*contents.report.get("skipped", ()), *contents.report.get("missing", ())]
+        known = [each for index in listed for each in _of_event(index, coordinates)]
         return [*known, *islice(lost, max(0, MISSING_LISTED - len(known)))]
     holes = _planned_places(contents)
     found = (
@@ -598,7 +539,7 @@ def missing_frames(
 
 
 def _of_event(index: dict[str, int], coordinates: Coordinates) -> list[dict[str, Any]]:
-    """Return the coordinates of an event's frames, one a camera.
+    """Return the coordinates of an event's frames, one per camera.
 
     They are its index as it is where no frame of its image was ever written.
     """
@@ -657,61 +598,13 @@ def _as_mask(image: ImageLayout, plan: PlannedImage) -> np.ndarray:
     return mask
 
 
-class ImageCoordinates(Sequence[dict[str, "Value"]]):
-    """The coordinates of the frames that were on disk when it was made.
-
-    Image after image, each in the order of its axes.
-    """
-
-    def __init__(self, source: FrameSource, coordinates: Coordinates) -> None:
-        self._coordinates = coordinates
-        slots = [source.slots(image.key) for image in coordinates.images]
-        self._flat = [_filled(each) for each in slots]
-        self._shapes = [each.shape for each in slots]
-        self._ends = np.cumsum([len(flat) for flat in self._flat])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Value]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Value]]: ...
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[n] for n in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
-        image = int(np.searchsorted(self._ends, number, side="right"))
-        flat = self._flat[image][number - self._ends[image]]
-        place = tuple(int(i) for i in np.unravel_index(flat, self._shapes[image]))
-        return self._coordinates.of(self._coordinates.images[image], place)
-
-    def __repr__(self) -> str:
-        return f"<coordinates of {len(self)} frames>"
-
-
-def _filled(slots: Slots) -> np.ndarray:
-    return slots.places if isinstance(slots, FewSlots) else np.flatnonzero(slots >= 0)
-
-
-def frames_table(source: FrameSource, coordinates: Coordinates) -> Any:
-    """Return a pandas ``DataFrame`` if pandas is installed, else a list of dicts."""
-    rows = list(_rows(source, coordinates))
-    try:
-        import pandas  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        return rows
-    return pandas.DataFrame(rows)
-
-
 def _rows(source: FrameSource, coordinates: Coordinates) -> Iterator[dict[str, Any]]:
     """Yield coordinates and metadata; what a frame's metadata groups becomes ``group.name``."""
     for key, frame in source.frames():
         image = coordinates.image(key)
         ours = frame.get("mda_writers", {})
-        place = tuple(ours.get("place", ()))
         plain = {name: value for name, value in frame.items() if name != "mda_writers"}
-        where = coordinates.of(image, place)
+        where = coordinates.of(image, tuple(ours.get("place", ())))
         # a user's metadata may have names of axes, too; the coordinates come first, and count
         yield {**where, **_flat(plain), **_flat(ours, "mda_writers."), **where}
 
