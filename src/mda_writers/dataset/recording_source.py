@@ -56,20 +56,20 @@ class RecordingSource:
         self._files: dict[tuple[str, int], str] = {}
         self._slots: dict[str, Slots] = {}
         self._lost: dict[str, Set[tuple[int, ...]]] = {}
-        self._book: FinishedBook | LiveRecording = open_book(path)
-        self._planes = self._planes_of(self._book.format)
+        self._recording: FinishedRecording | LiveRecording = open_recording(path)
+        self._planes = self._planes_of(self._recording.format)
 
     @property
     def contents(self) -> Contents:
         """What is known by now."""
-        return self._book.contents
+        return self._recording.contents
 
     def slots(self, key: str) -> Slots:
         """Return the slot of every place of an image."""
         slots = self._slots.get(key)  # another thread may refresh meanwhile
         if slots is None:
             image = self.contents.layout.image(key)
-            slots = self._slots[key] = self._planes.slots(image, self._book.slots(key))
+            slots = self._slots[key] = self._planes.slots(image, self._recording.slots(key))
         return slots
 
     def read(self, image: ImageLayout, slots: np.ndarray, level: int = 0) -> np.ndarray:
@@ -86,28 +86,30 @@ class RecordingSource:
 
         Levels with fewer planes lack some until the recording has ended: they are not told before.
         """
-        if self._book.header.get("z_factor", 1) == 1:
+        if self._recording.header.get("z_factor", 1) == 1:
             return [image.sizes.get("z", 1)] * len(self._planes.level_shapes(image))
         return level_depths(self._planes, image)[: 1 if self._lacks_slabs else None]
 
     @property
     def _lacks_slabs(self) -> bool:
-        fewer_planes = self._book.header.get("z_factor", 1) > 1
-        return fewer_planes and not isinstance(self._book, FinishedBook)
+        fewer_planes = self._recording.header.get("z_factor", 1) > 1
+        return fewer_planes and not isinstance(self._recording, FinishedRecording)
 
     def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
         """Return the ``FrameMetaV1`` of a frame, and what this package added to it."""
         try:
-            found = self._book.metadata(image, place)
+            found = self._recording.metadata(image, place)
         except FileNotFoundError:  # the journal went: the recording has just ended
-            self._book = open_book(self._path)
+            self._recording = open_recording(self._path)
             self._slots.clear()
-            found = self._book.metadata(image, place)
-        return self._book.names.frame_now(found)
+            found = self._recording.metadata(image, place)
+        return self._recording.names.frame_now(found)
 
     def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return the key and the metadata of every frame."""
-        return ((key, self._book.names.frame_now(frame)) for key, frame in self._book.frames())
+        return (
+            (key, self._recording.names.frame_now(frame)) for key, frame in self._recording.frames()
+        )
 
     def lost(self, image: ImageLayout) -> Set[tuple[int, ...]]:
         """Return the places whose file is gone, or another recording's; looked for once."""
@@ -120,12 +122,12 @@ class RecordingSource:
 
         The journal is read to its end before, as nothing is appended after the final form.
         """
-        if isinstance(self._book, FinishedBook):
+        if isinstance(self._recording, FinishedRecording):
             return []
         self._slots.clear()
         ended = recording_path(self._path).exists()
         try:
-            came = self._book.refresh()
+            came = self._recording.refresh()
         except FileNotFoundError:
             return self._end()
         if ended:
@@ -134,7 +136,7 @@ class RecordingSource:
 
     def is_live(self) -> bool:
         """Whether more may come."""
-        return self._book.is_live()
+        return self._recording.is_live()
 
     def close(self) -> None:
         """Let go of all files."""
@@ -149,13 +151,13 @@ class RecordingSource:
         if name == "bigtiff":
             from mda_writers.formats.tiff.reader import TiffPlanes
 
-            ome = ".ome.tif" in self._book.header["path"].lower()
-            set_id = str(self._book.header.get("set_id", ""))
+            ome = ".ome.tif" in self._recording.header["path"].lower()
+            set_id = str(self._recording.header.get("set_id", ""))
             return TiffPlanes(folder, linked=ome, set_id=set_id)
         if name == "tiff-series":
             from mda_writers.formats.tiff.reader import SeriesPlanes
 
-            return SeriesPlanes(folder, self._book.header)
+            return SeriesPlanes(folder, self._recording.header)
         if name == "ome-zarr":
             from mda_writers.formats.zarr.reader import ZarrPlanes
 
@@ -163,23 +165,23 @@ class RecordingSource:
         if name == "ome-zarr-objects":
             from mda_writers.formats.zarr.objects import ObjectPlanes
 
-            return ObjectPlanes(self._book.header["url"], self._storage_options)
+            return ObjectPlanes(self._recording.header["url"], self._storage_options)
         if name == "video":
             from mda_writers.formats.video.reader import VideoPlanes
 
             return VideoPlanes(folder, self._file_of)
-        return FormatPlanes(folder, format_of(self._book.header), self.metadata)
+        return FormatPlanes(folder, format_of(self._recording.header), self.metadata)
 
     def _find_lost(self, image: ImageLayout) -> Set[tuple[int, ...]]:
         # which files a series or a video has is known at its end
-        known = _FILES_KNOWN if isinstance(self._book, FinishedBook) else _FILES_FIXED
-        if self._book.format not in known:
+        known = _FILES_KNOWN if isinstance(self._recording, FinishedRecording) else _FILES_FIXED
+        if self._recording.format not in known:
             return frozenset()
         gone = {file for file in image.all_files if not self._is_there(image, file)}
-        if not gone and self._book.format != "tiff-series":
+        if not gone and self._recording.format != "tiff-series":
             return frozenset()
-        places = [tuple(place) for place in frames_at(self._book.slots(image.key)).tolist()]
-        if self._book.format == "tiff-series":
+        places = [tuple(place) for place in frames_at(self._recording.slots(image.key)).tolist()]
+        if self._recording.format == "tiff-series":
             from mda_writers.formats.tiff.reader import SeriesPlanes
 
             assert isinstance(self._planes, SeriesPlanes)
@@ -194,9 +196,12 @@ class RecordingSource:
         path = self._path.parent / file
         if not path.exists():
             return False
-        if self._book.format == "bigtiff" and ".ome.tif" in self._book.header["path"].lower():
+        if (
+            self._recording.format == "bigtiff"
+            and ".ome.tif" in self._recording.header["path"].lower()
+        ):
             try:
-                check_uuid(path, file_uuid(self._book.header["set_id"], image.key))
+                check_uuid(path, file_uuid(self._recording.header["set_id"], image.key))
             except CorruptRecordingError:
                 return False
         return True
@@ -206,7 +211,7 @@ class RecordingSource:
         if (image.key, channel) in self._files:
             return self._files[image.key, channel]
         axes = list(image.sizes)
-        for place in frames_at(self._book.slots(image.key)):
+        for place in frames_at(self._recording.slots(image.key)):
             if "c" not in axes or place[axes.index("c")] == channel:
                 ours = self.metadata(image, tuple(map(int, place)))["mda_writers"]
                 return self._files.setdefault((image.key, channel), str(ours["file"]))
@@ -214,11 +219,11 @@ class RecordingSource:
 
     def _end(self) -> list[Frame]:
         """Switch to the final form; return the frames that the journal had not told before."""
-        before, self._book = self._book, FinishedBook(self._path)
+        before, self._recording = self._recording, FinishedRecording(self._path)
         known = {image.key for image in before.contents.layout.images}
         came: list[Frame] = []
-        for image in self._book.contents.layout.images:
-            slots = self._book.slots(image.key)
+        for image in self._recording.contents.layout.images:
+            slots = self._recording.slots(image.key)
             told_before = before.slots(image.key) if image.key in known else None
             if isinstance(slots, FewSlots) or isinstance(told_before, FewSlots):
                 came += _news(image.key, slots, told_before)
@@ -289,17 +294,17 @@ def _news(key: str, slots: Slots, told: Slots | None) -> list[Frame]:
     return [(key, place) for place in places if place not in before]
 
 
-def open_book(path: Path) -> FinishedBook | LiveRecording:
+def open_recording(path: Path) -> FinishedRecording | LiveRecording:
     """Return what describes the recording at `path`: its final form if there is one."""
     if recording_path(path).exists():
-        return FinishedBook(path)
+        return FinishedRecording(path)
     try:
         return LiveRecording(path)
     except FileNotFoundError:
-        return FinishedBook(path)  # it ended between the two looks
+        return FinishedRecording(path)  # it ended between the two looks
 
 
-class FinishedBook:
+class FinishedRecording:
     """What frames there are, and where; opened in no time however many there are.
 
     Parameters

@@ -6,6 +6,7 @@ from array import array
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import merge
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 SCAN_BYTES = 32 << 20
 """Read at a time while line ends are looked for."""
+
+LINES_READ = 256
+"""Read at a time where one follows the other."""
+
+HEADING_END = b": ["
+"""How the line before an image's frames ends."""
 
 
 def write_sidecar(
@@ -53,58 +60,8 @@ def write_sidecar(
 def read_sidecar(
     sidecar: Path, altered: list[int] | None = None, *, trusting: bool = False
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return the key and the metadata of every frame, one frame in memory at a time.
-
-    Parameters
-    ----------
-    sidecar : Path
-        The sidecar.
-    altered : list of int, optional
-        Takes the numbers of the lines that are not as they were written; without it they are an
-        error.
-    trusting : bool
-        Whether the frames of such lines are returned all the same, as far as they can be read.
-
-    Raises
-    ------
-    CorruptRecordingError
-        If the file is cut or altered.
-    """
-    key, heading, inside, line = "", b"", False, b""
-    with sidecar.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if line.endswith(b": [\n"):
-                heading, inside = line.lstrip(b"{")[: -len(b": [\n")], True
-                key = _heading(heading, sidecar)
-            elif line.startswith(b"]"):
-                inside = False
-            elif inside:
-                text = line.rstrip(b",\n")
-                intact = is_intact(b'{"key":' + heading + b',"frame":' + text)
-                frame = _parsed(text) if intact or trusting else None
-                if frame is not None:
-                    yield key, frame
-                if intact and frame is not None:
-                    continue
-                if altered is None:
-                    raise CorruptRecordingError(f"{sidecar}: line {number} is altered.")
-                altered.append(number)
-    if inside or not line.endswith(b"}\n"):
-        raise CorruptRecordingError(f"{sidecar}: the end is missing; the file was cut.")
-
-
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    try:
-        return dict(orjson.loads(text))
-    except (ValueError, TypeError):
-        return None
-
-
-def _heading(text: bytes, sidecar: Path) -> str:
-    try:
-        return str(orjson.loads(text))
-    except orjson.JSONDecodeError as error:
-        raise CorruptRecordingError(f"{sidecar}: a heading is altered ({error}).") from error
+    """Return the key and the metadata of every frame; see `SidecarIndex.frames`."""
+    return SidecarIndex(sidecar).frames(altered, trusting=trusting)
 
 
 def read_extra_metadata(sidecar: Path) -> dict[str, Any]:
@@ -143,134 +100,177 @@ def _places_by_key(journal: Path) -> dict[bytes, array[int]]:
 
 @dataclass(slots=True)
 class _Section:
-    """The frames of one image: where their lines begin and end, and, once asked, their places."""
+    """The frames of one image."""
 
-    key: bytes
-    starts: np.ndarray
+    key: str
+    heading: bytes  # the key as it is in the file
+    row: int  # number of the heading's line
+    starts: np.ndarray  # where the frames' lines begin
     ends: np.ndarray
-    numbers: dict[tuple[int, ...], int] | None = None
+    is_closed: bool
+    numbers: dict[tuple[int, ...], int] | None = None  # place → number, once asked for
 
 
 class SidecarIndex:
-    """Finds frames in ``{key: [frame, …]}`` with one frame a line.
+    """Reads ``{key: [frame, …]}`` with one frame per line: all frames, or any of them.
 
-    Nothing is read before the first frame is asked for.
-
-    Parameters
-    ----------
-    path : Path
-        The sidecar.
+    Nothing is read before the first frame is asked for; then, where lines begin.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._sections: dict[str, _Section] | None = None
 
     def find(self, key: str, place: tuple[int, ...], guess: int) -> dict[str, Any]:
         """Return the metadata of a frame.
 
-        Parameters
-        ----------
-        key, place
-            The frame.
-        guess : int
-            Its number among the image's frames if they came in the order of the axes.
+        `guess` is its number among the image's frames if they came in the order of the axes.
 
         Raises
         ------
         CorruptRecordingError
             If the sidecar is cut or altered, so that the frame is not in it.
         """
-        section = self._all().get(key)
-        if section is None:
-            raise self._corrupt(f"there is nothing about image {key!r}")
+        section = self._section(key)
         if guess < len(section.starts):
             frame = self._parse(section, guess)
             if _place(frame) == place:
                 return frame
-        number = self._numbers(section).get(place)
+        if section.numbers is None:
+            section.numbers = {
+                _place(self._parse(section, n)): n for n in range(len(section.starts))
+            }
+        number = section.numbers.get(place)
         if number is None:
             raise self._corrupt(f"there is nothing about the frame of {key!r} at {place}")
         return self._parse(section, number)
 
-    def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Return every frame with the key of its image."""
-        for key in self._all():
-            yield from self._frames_of(key)
+    def frames(
+        self, altered: list[int] | None = None, *, trusting: bool = False
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return the key and the metadata of every frame, few of them in memory at a time.
+
+        Parameters
+        ----------
+        altered : list of int, optional
+            Takes the numbers of the lines that are not as they were written; without it they are
+            an error.
+        trusting : bool
+            Whether the frames of such lines are returned all the same, as far as they can be read.
+
+        Raises
+        ------
+        CorruptRecordingError
+            If the file is cut or altered.
+        """
+        for section in self._sections:
+            for number, text in self._lines(section, 0, len(section.starts), LINES_READ):
+                frame, is_sound = _checked(section, text)
+                if not is_sound:
+                    row = section.row + 1 + number
+                    if altered is None:
+                        raise self._corrupt(f"line {row} is altered")
+                    altered.append(row)
+                if frame is not None and (is_sound or trusting):
+                    yield section.key, frame
+        if self._is_cut or not all(section.is_closed for section in self._sections):
+            raise self._corrupt("the end is missing; the file was cut")
 
     def frames_in_order(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Return the same in the order in which they came, one frame an image in memory."""
-        return merge(*map(self._frames_of, self._all()), key=_number)
+        """Return the same in the order in which they came, one frame per image in memory."""
+        return merge(
+            *(self._frames(each, 0, len(each.starts), 1) for each in self._sections), key=_number
+        )
 
     def counts(self) -> dict[str, int]:
         """Return the number of frames of each image."""
-        return {key: len(section.starts) for key, section in self._all().items()}
+        return {section.key: len(section.starts) for section in self._sections}
 
     def frames_between(
         self, key: str, begin: int, end: int
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Return frames ``begin`` to ``end`` of an image, the end not included."""
-        for number in range(begin, end):
-            yield key, self._parse(self._all()[key], number)
+        return self._frames(self._section(key), begin, end, LINES_READ)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_sections": None}
+        return {"path": self.path}
 
     # ------------------------------------------------------------ helpers
 
-    def _frames_of(self, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        return self.frames_between(key, 0, self.counts()[key])
+    @cached_property
+    def _by_key(self) -> dict[str, _Section]:
+        return {section.key: section for section in reversed(self._sections)}
 
-    def _all(self) -> dict[str, _Section]:
-        if self._sections is None:
+    def _section(self, key: str) -> _Section:
+        if key not in self._by_key:
+            raise self._corrupt(f"there is nothing about image {key!r}")
+        return self._by_key[key]
+
+    @cached_property
+    def _scan(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        try:
+            return _line_ends(self.path)
+        except FileNotFoundError as error:
+            raise CorruptRecordingError(
+                f"{self.path}: missing. The pixels can be read without it, the frames' "
+                "metadata cannot."
+            ) from error
+
+    @property
+    def _is_cut(self) -> bool:
+        ends, _, last = self._scan
+        return not len(ends) or last[-1] != ord("}") or ends[-1] + 1 != self.path.stat().st_size
+
+    @cached_property
+    def _sections(self) -> list[_Section]:
+        """The lines, cut into sections: each from its heading to the closing bracket."""
+        ends, first, last = self._scan
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
+        closing = set(np.flatnonzero(first == ord("]")).tolist())
+        headings = {
+            int(row): line
+            for row in np.flatnonzero(last == ord("["))
+            if (line := self._read(int(starts[row]), int(ends[row]))).endswith(HEADING_END)
+        }
+        bounds = np.array(sorted({*closing, *headings, len(ends)}))
+        sections = []
+        for row, line in headings.items():
+            stop = int(bounds[np.searchsorted(bounds, row, side="right")])
+            frames, text = slice(row + 1, stop), line.lstrip(b"{")[: -len(HEADING_END)]
             try:
-                ends, last = _line_ends(self.path)
-            except FileNotFoundError as error:
-                raise CorruptRecordingError(
-                    f"{self.path}: missing. The pixels can be read without it, the frames' "
-                    "metadata cannot."
-                ) from error
-            self._sections = self._split(ends, last)
-        return self._sections
-
-    def _split(self, ends: np.ndarray, last: np.ndarray) -> dict[str, _Section]:
-        """Cut the lines into sections; a heading is the only line that ends with a bracket."""
-        sections = {}
-        headings = np.flatnonzero(last == ord("["))
-        for n, heading in enumerate(headings):
-            stop = headings[n + 1] if n + 1 < len(headings) else len(ends)
-            begin = 0 if heading == 0 else int(ends[heading - 1]) + 1
-            frames = slice(heading, stop - 2)  # behind the last frame is the closing bracket
-            key = self._key(begin, int(ends[heading]))
-            sections[key] = _Section(to_json(key), ends[:-1][frames] + 1, ends[1:][frames])
+                key = str(orjson.loads(text))
+            except orjson.JSONDecodeError as error:
+                raise self._corrupt(f"the heading in line {row + 1} is altered") from error
+            sections.append(
+                _Section(key, text, row + 1, starts[frames], ends[frames], stop in closing)
+            )
         return sections
 
-    def _key(self, begin: int, end: int) -> str:
-        heading = self._read(begin, end).lstrip(b"{,\n ")
-        try:
-            (key,) = orjson.loads(b"{" + heading + b"]}")
-        except ValueError as error:
-            raise self._corrupt(f"the heading at byte {begin} is altered") from error
-        return str(key)
-
-    def _numbers(self, section: _Section) -> dict[tuple[int, ...], int]:
-        if section.numbers is None:
-            section.numbers = {
-                _place(self._parse(section, n)): n for n in range(len(section.starts))
-            }
-        return section.numbers
+    def _frames(
+        self, section: _Section, begin: int, end: int, at_once: int
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for number, text in self._lines(section, begin, end, at_once):
+            yield section.key, self._sound(section, number, text)
 
     def _parse(self, section: _Section, number: int) -> dict[str, Any]:
         begin, end = int(section.starts[number]), int(section.ends[number])
-        try:
-            text = self._read(begin, end).rstrip(b",\n")
-            frame = orjson.loads(text)
-            _place(frame)
-            if not is_intact(b'{"key":' + section.key + b',"frame":' + text):
-                raise ValueError("its seal is broken")
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._corrupt(f"the line of a frame at byte {begin} is altered") from error
-        return dict(frame)
+        return self._sound(section, number, self._read(begin, end))
+
+    def _sound(self, section: _Section, number: int, text: bytes) -> dict[str, Any]:
+        frame, is_sound = _checked(section, text)
+        if frame is None or not is_sound:
+            raise self._corrupt(f"line {section.row + 1 + number}, of a frame, is altered")
+        return frame
+
+    def _lines(
+        self, section: _Section, begin: int, end: int, at_once: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Return the number and the text of frames' lines; no file is kept open meanwhile."""
+        for first in range(begin, end, at_once):
+            chosen = slice(first, min(first + at_once, end))
+            starts, ends = section.starts[chosen].tolist(), section.ends[chosen].tolist()
+            text = self._read(starts[0], ends[-1])
+            for number, (a, b) in enumerate(zip(starts, ends, strict=True), first):
+                yield number, text[a - starts[0] : b - starts[0]]
 
     def _read(self, begin: int, end: int) -> bytes:
         with self.path.open("rb") as stream:
@@ -284,6 +284,17 @@ class SidecarIndex:
         )
 
 
+def _checked(section: _Section, text: bytes) -> tuple[dict[str, Any] | None, bool]:
+    """Return the frame of a line as far as it can be read, and whether it is as it was written."""
+    text = text.rstrip(b",")
+    try:
+        frame = dict(orjson.loads(text))
+        _place(frame)
+    except (ValueError, KeyError, TypeError):
+        return None, False
+    return frame, is_intact(b'{"key":' + section.heading + b',"frame":' + text)
+
+
 def _place(frame: dict[str, Any]) -> tuple[int, ...]:
     return tuple(frame["mda_writers"]["place"])
 
@@ -292,16 +303,19 @@ def _number(entry: tuple[str, dict[str, Any]]) -> int:
     return int(entry[1]["mda_writers"]["number"])
 
 
-def _line_ends(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the lines of a file end, and the last character of each."""
-    ends, last, offset, before = [], [], 0, b"\n"
+def _line_ends(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where the lines of a file end, and the first and the last character of each."""
+    ends, first, last, offset, before = [], [], [], 0, b"\n"
     with path.open("rb") as stream:
         while chunk := stream.read(SCAN_BYTES):
             data = np.frombuffer(before + chunk, np.uint8)
-            found = np.flatnonzero(data[1:] == ord("\n"))
+            is_end = data == ord("\n")
+            found = np.flatnonzero(is_end[1:])
             ends.append(found + offset)
             last.append(data[found])
+            first.append(data[1:][is_end[:-1]])
             offset, before = offset + len(chunk), chunk[-1:]
     if not ends:
-        return np.zeros(0, np.int64), np.zeros(0, np.uint8)
-    return np.concatenate(ends), np.concatenate(last)
+        return np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.uint8)
+    lines = np.concatenate(ends)
+    return lines, np.concatenate(first)[: len(lines)], np.concatenate(last)
