@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,27 @@ MM_CONFIGS = next(folder for folder in _CONFIGS if folder.exists())
 
 # pytest formats every record for its report; the runner logs each event, sequence and all, as INFO
 logging.getLogger("pymmcore-plus").setLevel(logging.WARNING)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="every case of every product, as in CI")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out cases of large products: others for each class that inherits a test."""
+    named = any("[" in argument for argument in config.args)
+    if config.getoption("whole") or named:
+        return
+    products = defaultdict(list)
+    for item in items:
+        if mark := item.get_closest_marker("sample"):
+            products[item.nodeid.partition("[")[0], mark.args[0]].append(item)
+    left_out = set()
+    for (name, step), cases in products.items():
+        first = sum(name.encode()) % min(step, len(cases))
+        left_out |= set(cases) - set(cases[first::step])
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=list(left_out))
 
 
 @pytest.fixture

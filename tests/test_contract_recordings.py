@@ -348,6 +348,7 @@ def test_a_run_that_is_cancelled_before_its_first_frame_replaces_nothing(
     check(main, 1, 2)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("kind", ["ome-tiff", "zarr", "video"])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process for every operation")
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "interrupted"])
@@ -459,6 +460,7 @@ MANY = 50
 """Positions; a process that may open 72 files can have far fewer of them open."""
 
 
+@pytest.mark.sample(3)
 @kinds
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no RLIMIT_NOFILE")
 def test_more_files_than_a_process_may_open(kind: str, tmp_path: Path) -> None:

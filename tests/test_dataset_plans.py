@@ -98,6 +98,7 @@ def as_set(missing: list[dict[str, Any]]) -> set[frozenset[tuple[str, Any]]]:
     return {frozenset(each.items()) for each in missing}
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("plan", PLANS + REPEATING_PLANS, ids=str)
 def test_every_frame_is_found_at_the_index_of_its_event(
     plan: Plan, core: CMMCorePlus, tmp_path: Path

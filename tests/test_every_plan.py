@@ -74,6 +74,7 @@ ZARR_OPTIONS: dict[str, dict[str, Any]] = {
 class TestOmeZarr(OmeZarr, IdentityContract):
     """OME-Zarr, read by zarr-python and by tensorstore."""
 
+    @pytest.mark.sample(5)
     @pytest.mark.parametrize("options", ZARR_OPTIONS.values(), ids=ZARR_OPTIONS)
     @pytest.mark.parametrize(
         "plan",

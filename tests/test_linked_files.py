@@ -116,6 +116,7 @@ def _checksum(plane: np.ndarray) -> bytes:
     return plane.tobytes()
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=["plain", "compressed"])
 @pytest.mark.parametrize("plan", SETS, ids=str)
 def test_every_image_of_every_file_is_the_right_one(

@@ -325,6 +325,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("frames", [7, 300, 900])
 @pytest.mark.parametrize(
     "form", [{}, {"compression": "blosc-lz4"}, {"ngff_version": "0.4"}], ids=str

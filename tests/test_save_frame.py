@@ -321,6 +321,7 @@ def switching(core: CMMCorePlus) -> CMMCorePlus:
     return core
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("selected", ["full", "binned"])
 @pytest.mark.parametrize("channels", [("full", "binned"), ("binned", "full"), ("full", "8_bit")])
 @pytest.mark.parametrize("fmt", FORMATS)

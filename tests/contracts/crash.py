@@ -57,6 +57,7 @@ def killed(kind: Kind, folder: Path, mode: str, planned: bool, after_s: float) -
 class CrashContract(Kind):
     """Contract 1: kill the process at any moment."""
 
+    @pytest.mark.sample(3)
     @pytest.mark.parametrize("planned", [True, False], ids=["planned", "open"])
     @pytest.mark.parametrize("mode", MODES)
     def test_kill_at_any_moment_keeps_every_journalled_frame(

@@ -34,6 +34,7 @@ class IdentityContract(Kind):
         """Return the camera's pixels for those that a stock reader gives."""
         return pixels
 
+    @pytest.mark.sample(5)
     @pytest.mark.parametrize("plan", PLANS + REPEATING_PLANS, ids=str)
     def test_every_frame_of_a_plan_is_where_its_event_says(
         self, plan: Plan, core: CMMCorePlus, tmp_path: Path
