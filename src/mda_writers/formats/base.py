@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from mda_writers.model.frame import Frame
     from mda_writers.model.layout import ImageLayout, Layout, PlaneInfo
 
 
@@ -169,8 +170,12 @@ class Format(ABC):
         return ""
 
 
-class ImageArray(ABC):
-    """Base of what a recording's frames are written into; it can be looked at meanwhile.
+class FrameArray(ABC):
+    """An image on disk: frames go in by index, pixels come out by index.
+
+    Frames are taken by one thread only: `expect`, ``array[index] = frame``, `take_landed` and
+    `where`, in this order. ``array[index]`` may be called by any, at any time, also after `close`;
+    a frame that nobody wrote reads as zeros.
 
     Attributes
     ----------
@@ -179,6 +184,41 @@ class ImageArray(ABC):
     """
 
     image: ImageLayout
+
+    @property
+    def planes(self) -> int:
+        """Planes that the file has room for; 0 where it is left as it is at the end."""
+        return 0
+
+    @property
+    def files(self) -> tuple[str, ...] | None:
+        """The names of the files so far; None where they are those of the image."""
+        return None
+
+    def expect(self, frame: Frame) -> None:  # noqa: B027 - nothing is a good default
+        """Look at the frame that comes next, for what its pixels do not say."""
+
+    @abstractmethod
+    def __setitem__(self, index: tuple[int, ...], frame: np.ndarray) -> None:
+        """Take the frame at `index`; it may still be on its way to the disk on return."""
+
+    def take_landed(self, journalled: int) -> bool:
+        """Learn up to which of the pool's numbers frames have their lines in the journal.
+
+        True as long as something waits for that.
+        """
+        return False
+
+    def where(self, index: tuple[int, ...]) -> Mapping[str, Any]:
+        """Return where in its files the frame of `index` is, for the journal."""
+        return {}
+
+    def flush(self) -> None:  # noqa: B027 - the same
+        """Send everything on its way; return when the system has it."""
+
+    def close(self) -> None:
+        """Return when every frame so far is on the disk, and let go of the files."""
+        self.flush()
 
     def __getitem__(self, index: Any) -> np.ndarray:
         sizes = self._sizes_now()
@@ -216,33 +256,58 @@ class ImageArray(ABC):
         """Return the sizes of the axes before those of a frame."""
         return tuple(self.image.sizes.values())
 
-    @abstractmethod
     def _read(self, pixels: np.ndarray, wanted: list[tuple[Place, Place]]) -> None:
         """Fill in frames: for each its place in `pixels`, and in the image.
 
         One that did not come stays zero.
         """
+        raise NotImplementedError
 
 
-@runtime_checkable
-class FrameArray(Protocol):
-    """An image on disk: frames go in by index, pixels come out by index.
+class ForeignArray(FrameArray):
+    """An array of a user's own, which need not have more than ``array[index] = frame``."""
 
-    ``array[index] = frame`` is called by one thread only. ``array[index]`` may be called by any,
-    at any time, also after `close`; a frame that nobody wrote reads as zeros.
-    """
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self._expect = getattr(array, "expect", super().expect)
+        self._take_landed = getattr(array, "take_landed", super().take_landed)
+        self._where = getattr(array, "where", super().where)
+        self._flush = getattr(array, "flush", super().flush)
+        self._close = getattr(array, "close", self._flush)
+
+    @property
+    def planes(self) -> int:
+        """Planes that the file has room for, where the array knows."""
+        return int(getattr(self._array, "planes", 0))
+
+    @property
+    def files(self) -> tuple[str, ...] | None:
+        """The names of the files so far, where the array knows."""
+        return getattr(self._array, "files", None)
+
+    def expect(self, frame: Frame) -> None:
+        """Look at the frame that comes next."""
+        self._expect(frame)
 
     def __setitem__(self, index: tuple[int, ...], frame: np.ndarray) -> None:
-        """Take the frame at `index`; it may still be on its way to the disk on return."""
+        self._array[index] = frame
 
-    def __getitem__(self, index: Any) -> np.ndarray:
-        """Return pixels, as numpy would for an array of the image's whole shape."""
+    def take_landed(self, journalled: int) -> bool:
+        """Learn what has landed; True as long as something waits for that."""
+        return bool(self._take_landed(journalled))
+
+    def where(self, index: tuple[int, ...]) -> Mapping[str, Any]:
+        """Return where the frame of `index` is; nothing if the array does not know."""
+        where: Mapping[str, Any] = self._where(index)
+        return where
 
     def flush(self) -> None:
-        """Send everything on its way; return when the system has it."""
+        """Flush the array, if that can be done."""
+        self._flush()
 
     def close(self) -> None:
-        """Flush, and let go of the file."""
+        """Close the array, or flush it if it cannot be closed."""
+        self._close()
 
 
 def format_of(header: Mapping[str, Any]) -> Format:

@@ -48,9 +48,13 @@ class FrameQueue:
         while_waiting : callable, optional
             Called about every 50 ms of the wait.
         """
-        nbytes = frame.nbytes
+        nbytes = frame.pixels.nbytes
         with self._changed:
-            while self._is_full(nbytes):
+            while (
+                self._bytes
+                and self._bytes + nbytes > self._most_bytes
+                and not (self._refusing or self._closed)
+            ):
                 self._full = True
                 self._changed.wait(0.05)
                 if while_waiting is not None:
@@ -65,11 +69,6 @@ class FrameQueue:
             if self._idle:
                 self._changed.notify_all()
             return True
-
-    def _is_full(self, nbytes: int) -> bool:
-        if self._refusing or self._closed or not self._bytes:
-            return False
-        return self._bytes + nbytes > self._most_bytes
 
     def get_all(self, timeout_s: float | None) -> deque[Frame] | None:
         """Return the frames that wait, in order; none after `timeout_s`; None after the last.

@@ -69,7 +69,7 @@ class JournalWriter:
         self._keys: dict[str, bytes] = {}
         self._last_time: float | None = None
         self._load_every_s = EVERY_S
-        self._load_due = 0.0
+        self.load_due = 0.0
         self._samples = 0
         self.intervals_s = array("f")
         self.frames_written = 0
@@ -141,7 +141,7 @@ class JournalWriter:
     def note_load(self, queued_bytes: int) -> None:
         """Write down how full queue and disk are, when that is due."""
         now = perf_counter()
-        if now < self._load_due:
+        if now < self.load_due:
             return
         sample = {
             "monotonic_s": now,
@@ -154,7 +154,7 @@ class JournalWriter:
         if self._samples == MOST_SAMPLES:
             self._samples = MOST_SAMPLES // 2
             self._load_every_s *= 2
-        self._load_due = now + self._load_every_s
+        self.load_due = now + self._load_every_s
 
     def flush(self) -> bool:
         """Write the lines of what has landed; True when no line waits any more."""

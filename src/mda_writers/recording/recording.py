@@ -14,6 +14,7 @@ import numpy as np
 
 from mda_writers._version import __version__
 from mda_writers.errors import FrameError, WriteError
+from mda_writers.formats.base import ForeignArray, FrameArray
 from mda_writers.recording.disk_guard import DiskGuard
 from mda_writers.recording.files import journal_path
 from mda_writers.recording.finish import (
@@ -53,6 +54,8 @@ the system cannot be stopped; they keep the lock until it returns."""
 RELEASE_BYTES = 1 << 20
 """Bytes that are taken off the queue's account at once; a lock per frame is dear for small ones."""
 
+_LITTLE = "|<=" if sys.byteorder == "little" else "|<"
+
 LOOK_AGAIN_S = 0.002
 """While pixels are on their way and no frame comes: how often to see whether they have landed."""
 
@@ -61,7 +64,8 @@ LOOK_AGAIN_S = 0.002
 class _Made:
     """An array that frames go into."""
 
-    array: Any
+    array: FrameArray
+    target: Any  # what the writer's ``new_array`` returned, and its ``write_frame`` gets
     image: ImageLayout  # what it was made for, or has followed since
     announced: tuple[Any, ...] = ()
 
@@ -306,11 +310,14 @@ class Recording:
             if kept and frame.unfit:
                 raise FrameError(frame.unfit)
             image, place = self.locator.locate(frame, kept)
-            pixels = _plain(frame.pixels)
+            pixels = frame.pixels
+            if not (pixels.flags.c_contiguous and pixels.dtype.byteorder in _LITTLE):
+                pixels = _plain(pixels)
             self._guard.account(number, pixels.nbytes if kept else 0)
             where = self._store(image, place, frame, pixels) if kept else None
             self._journal.add(number, image.key, place, frame, pixels, where)
-            self._journal.note_load(self._queue.nbytes)
+            if time.perf_counter() >= self._journal.load_due:
+                self._journal.note_load(self._queue.nbytes)
             if self.projections is not None:
                 self.projections.add(image, place, pixels, kept)
             if self._replaced is not None:
@@ -326,15 +333,12 @@ class Recording:
         if made is None or made.image is not image:
             made = self._array_for(image)
         array = made.array
-        # for formats that keep the time of a frame; those of a user know nothing of it
-        getattr(array, "expect", _nothing)(frame)
-        self.write_frame(array, place, pixels)
-        # for formats that hand over files while the run goes on
-        getattr(array, "take_landed", _nothing)(self._journal.journalled)
+        array.expect(frame)
+        self.write_frame(made.target, place, pixels)
+        array.take_landed(self._journal.journalled)
         if image.growing:
             self._announce(made)
-        where: Mapping[str, Any] = getattr(array, "where", _nowhere)(place)
-        return where
+        return array.where(place)
 
     def _push_on(self) -> bool:
         """Push on what is held back, without waiting; True when nothing is left."""
@@ -343,7 +347,7 @@ class Recording:
         try:
             nothing_left = self.pool.flush()
             for made in self._made.values():
-                if getattr(made.array, "take_landed", _nothing)(self._journal.journalled):
+                if made.array.take_landed(self._journal.journalled):
                     nothing_left = False
             nothing_left &= self._journal.flush()
             if self.projections is not None:
@@ -386,7 +390,7 @@ class Recording:
         errors = []
         for made in self._made.values():
             try:
-                getattr(made.array, "close", getattr(made.array, "flush", _nothing))()
+                made.array.close()
             except BaseException as error:
                 errors.append(error)
         if errors:
@@ -414,7 +418,8 @@ class Recording:
         if (before.frame_shape, before.dtype) == (image.frame_shape, image.dtype):
             return made
         # the first frame did not fit: the array is still empty
-        getattr(self.arrays.pop(image.key), "close", _nothing)()
+        del self.arrays[image.key]
+        made.array.close()
         self.fmt.discard(self.path.parent / before.file)
         return self._make(image)
 
@@ -428,19 +433,20 @@ class Recording:
             )
         self._files.add(image.file)
         try:
-            array = self.new_array(image.key, np.dtype(image.dtype), image.dim_sizes)
+            target = self.new_array(image.key, np.dtype(image.dtype), image.dim_sizes)
         except BaseException:
             with suppress(OSError):
                 self.fmt.discard(file)
             raise
-        self.arrays[image.key] = array
-        made = self._made[image.key] = _Made(array, image)
+        self.arrays[image.key] = target
+        array = target if isinstance(target, FrameArray) else ForeignArray(target)
+        made = self._made[image.key] = _Made(array, target, image)
         self._announce(made)
         return made
 
     def _announce(self, made: _Made) -> None:
         """Write down a new image, more room, a channel that got its name."""
-        image, planes = made.image, getattr(made.array, "planes", 0)
+        image, planes = made.image, made.array.planes
         known = (image.channels, image.frame_shape, image.dtype, planes)
         if made.announced != known:
             made.announced = known
@@ -475,8 +481,9 @@ class Recording:
 
     def files(self, image: ImageLayout) -> tuple[str, ...]:
         """Return the names of an image's files so far."""
-        names: tuple[str, ...] = getattr(self.arrays.get(image.key), "files", image.all_files)
-        return names
+        made = self._made.get(image.key)
+        names = made.array.files if made is not None else None
+        return image.all_files if names is None else names
 
     @property
     def frame_bytes(self) -> int:
@@ -612,15 +619,5 @@ class Recording:
 
 
 def _plain(pixels: np.ndarray) -> np.ndarray:
-    """Return `pixels` C-contiguous and little-endian, as files hold them; copied only if not."""
-    if pixels.dtype.byteorder == ">" or (pixels.dtype.byteorder == "=" and sys.byteorder == "big"):
-        pixels = pixels.astype(pixels.dtype.newbyteorder("<"))
-    return np.ascontiguousarray(pixels)
-
-
-def _nothing(*_: Any) -> None:
-    """Stand in for what an array of a user's own does not have."""
-
-
-def _nowhere(_: Any) -> dict[str, Any]:
-    return {}
+    """Return `pixels` C-contiguous and little-endian, as files hold them."""
+    return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False))

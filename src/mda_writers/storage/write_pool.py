@@ -66,10 +66,6 @@ class _Extent:
     def next_offset(self) -> int:
         return self.start + self.end - self.first
 
-    @property
-    def room(self) -> int:
-        return len(self.buffer) - self.end
-
     def take(self, raw: np.ndarray) -> None:
         """Copy `raw` behind what is there."""
         end = self.end + len(raw)
@@ -139,13 +135,15 @@ class WritePool:
         """
         raw = data.reshape(-1).view(np.uint8)
         while len(raw):
-            extent = self._extent(file, offset)
-            count = min(extent.room, len(raw))
+            extent = self._open.pop((id(file), offset), None) or self._new_extent(file, offset)
+            count = min(len(extent.buffer) - extent.end, len(raw))
             extent.take(raw[:count])
             self._last = extent.number
             offset += count
             raw = raw[count:]
-            self._keep_or_submit(extent)
+            self._open[(id(file), offset)] = extent
+            if extent.end == len(extent.buffer):
+                self._submit(extent)
 
     def staged(self) -> int:
         """Return the number of the write that the last bytes given are part of."""
@@ -227,22 +225,14 @@ class WritePool:
 
     # ------------------------------------------------------------ extents
 
-    def _extent(self, file: BlockFile, offset: int) -> _Extent:
-        """Return the extent that grows at `offset`, or a new one."""
-        extent = self._open.pop((id(file), offset), None)
-        if extent is not None:
-            return extent
+    def _new_extent(self, file: BlockFile, offset: int) -> _Extent:
+        """Return an extent that grows from `offset` on."""
         while len(self._open) >= OPEN_EXTENTS:
             self._submit(next(iter(self._open.values())))
         self._numbers += 1
         first = offset % BLOCK  # in memory as in the file, modulo a block
         self._touched[id(file)] = file
         return _Extent(self._numbers, file, offset, self._buffer(), first, first)
-
-    def _keep_or_submit(self, extent: _Extent) -> None:
-        self._open[(id(extent.file), extent.next_offset)] = extent
-        if extent.room == 0:
-            self._submit(extent)
 
     def _submit_all(self) -> None:
         while self._open:

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 
 from mda_writers.errors import DiskFullError
-from mda_writers.formats.base import Format, ImageArray
+from mda_writers.formats.base import Format, FrameArray
 from mda_writers.formats.tiff.compressed import (
     CompressedTiffArray,
     compressed_pixels,
@@ -192,7 +192,7 @@ def _plane_offsets(tif: tifffile.TiffFile) -> np.ndarray:
     return np.array([page.dataoffsets[0] for page in tif.pages], int)
 
 
-class BigTiffArray(ImageArray):
+class BigTiffArray(FrameArray):
     """One image as a BigTIFF on disk; ``array[index] = frame``.
 
     A planned image is laid out for its whole box, its planes in the order of its axes. One that
@@ -212,6 +212,8 @@ class BigTiffArray(ImageArray):
     xml : OmeXml or None
         Describes the recording; None for a plain BigTIFF.
     """
+
+    planes = 0
 
     def __init__(
         self, path: Path, image: ImageLayout, pool: WritePool, layout: Layout, xml: OmeXml | None

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.formats.base import ImageArray
+from mda_writers.formats.base import FrameArray
 from mda_writers.storage.block_file import BlockFile
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _values(stream: BinaryIO, entry: np.ndarray) -> np.ndarray:
     return np.frombuffer(content, dtype, count).astype(np.int64)
 
 
-class CompressedTiffArray(ImageArray):
+class CompressedTiffArray(FrameArray):
     """One image as a compressed BigTIFF; ``array[index] = frame``.
 
     Parameters

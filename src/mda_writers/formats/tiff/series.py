@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 
 from mda_writers.errors import CorruptRecordingError, FrameError, WriteError
-from mda_writers.formats.base import Format, ImageArray
+from mda_writers.formats.base import Format, FrameArray
 from mda_writers.formats.tiff.bigtiff import damage_of
 from mda_writers.formats.tiff.finish import cut_behind, put
 from mda_writers.formats.tiff.layout import (
@@ -190,7 +190,7 @@ class TiffSeriesFormat(Format):
         self.announce(path)
 
 
-class TiffSeriesArray(ImageArray):
+class TiffSeriesArray(FrameArray):
     """One image as a series of files; ``array[index] = frame``.
 
     Parameters

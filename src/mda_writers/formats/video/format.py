@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from mda_writers.errors import CorruptRecordingError
-from mda_writers.formats.base import Format, ImageArray
+from mda_writers.formats.base import Format, FrameArray
 from mda_writers.formats.video.options import Subject
 from mda_writers.formats.video.reader import VideoReader, finish_video
 from mda_writers.formats.video.video_file import VideoFile, VideoPool
@@ -35,7 +35,7 @@ OPEN_READERS = 16
 """Videos that are kept open while frames are read in the order in which they came."""
 
 
-class VideoArray(ImageArray):
+class VideoArray(FrameArray):
     """One image as videos, one for each of its channels; ``array[index] = frame``.
 
     What is read from it is what the videos hold: in their size, their type, and as their codec

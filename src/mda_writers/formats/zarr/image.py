@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.errors import FrameError
-from mda_writers.formats.base import ImageArray
+from mda_writers.formats.base import FrameArray
 from mda_writers.formats.zarr.arrays import (
     LaidOutArray,
     UnshardedArray,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mda_writers.storage.write_pool import LevelsPool
 
 
-class ZarrImage(ImageArray):
+class ZarrImage(FrameArray):
     """One image of a recording, being written.
 
     Parameters
@@ -51,6 +51,8 @@ class ZarrImage(ImageArray):
     options : ZarrOptions
         How it is stored.
     """
+
+    planes = 1
 
     def __init__(
         self,
