@@ -56,6 +56,7 @@ def test_recording_of_a_new_format_opens(positions: int, npy: type, tmp_path: Pa
     for number in range(3 * positions):
         writer.add_frame(frame(number))
     copy = tmp_path / "copy"
+    writer._run.settle()  # a copy that is torn by writing is another test
     shutil.copytree(tmp_path / "live", copy)
     report = writer.finish()
     assert report.complete
