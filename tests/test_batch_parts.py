@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +14,10 @@ import tifffile
 
 from batch_recordings import recorded
 from mda_writers import BigTiffWriter, convert, open_dataset, record, verify
-from mda_writers.batch import BatchError, jobs, project, trace, verify_all
+from mda_writers.batch import BatchError, jobs, project, projection, trace, verify_all
 from mda_writers.batch.conversion import Convert
-from mda_writers.batch.jobs import Staging
-from mda_writers.batch.projection import Project
+from mda_writers.batch.executor import Workers
+from mda_writers.batch.provenance import InputFile
 from mda_writers.model import frame
 from plans import PLANS, Plan, engine_for
 from stamps import stamp
@@ -32,18 +30,19 @@ if TYPE_CHECKING:
 
 SPLIT_PLANS = {
     "ragged_in_everything": True, "wells_with_a_grid_of_fields": True, "list_of_events": False,
-    "events_with_custom_axes": False, "single_frame": False, "skipped_by_number": True,
+    "events_with_custom_axes": False, "single_frame": True, "skipped_by_number": True,
     "skipped_position": True, "names_twice": True, "two_cameras_on_ragged_positions": True,
     "three_cameras": True, "cameras_of_three_sizes": False, "rgb_16_bit": True,
     "rgb_with_two_cameras": True,
 }  # fmt: skip
-"""Name → whether it is split: it is not where nobody knows a frame's place without the others."""
+"""Name → whether it is shared: not where the place of a frame depends on those before it."""
 
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a part be ten frames of 32 × 32, instead of gigabytes; and threads be a cluster."""
     monkeypatch.setattr(frame, "PART_BYTES", 10 * 2048)
+    monkeypatch.setattr(projection, "PIECE_BYTES", 8 * 2048)
     monkeypatch.setattr(Convert, "busy_alone", False)
 
 
@@ -85,18 +84,16 @@ def in_parts_and_whole(
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list of the parts that are made from now on."""
-    from mda_writers.batch import jobs
-
+    """Return the list of the calls that workers share from now on."""
     made: list[str] = []
-    make = jobs._make_part
+    shared = Workers.map
 
-    def make_and_note(process: Any, inputs: Any, part: Any, target: Path) -> None:
-        if not target.exists():
-            made.append(target.name)
-        make(process, inputs, part, target)
+    def map_and_note(self: Workers, function: Any, calls: Any) -> Any:
+        if self.several and function != InputFile.of:
+            made.extend(function.__name__ for _ in calls)
+        return shared(self, function, calls)
 
-    monkeypatch.setattr(jobs, "_make_part", make_and_note)
+    monkeypatch.setattr(Workers, "map", map_and_note)
     return made
 
 
@@ -133,7 +130,7 @@ def test_pixels_of_the_other_byte_order_are_projected_in_parts(
     pixels = np.random.default_rng(0).integers(0, 4000, (30, 32, 32)).astype(">u2")
     tifffile.imwrite(tmp_path / "a.tif", pixels, byteorder=">", metadata={"axes": "TYX"})
     split, whole = in_parts_and_whole(project, tmp_path / "a.tif", "p.ome.tiff", tmp_path, axes="t")
-    assert len(counted) == 3
+    assert len(counted) == 4  # of eight frames, three times, and of the rest
     expected = pixels.max(axis=0)
     assert np.array_equal(tifffile.imread(split), expected)
     assert np.array_equal(tifffile.imread(whole), expected)
@@ -147,7 +144,7 @@ def test_verifying_in_parts_finds_what_verifying_finds(
     source = recorded(tmp_path / "a.ome.tiff", frames=20)
     folder = {"results": tmp_path / "out"} if results else {}
     assert verify_all(source, progress=False, workers=2, **folder).ok
-    assert bool(counted) is results
+    assert len(counted) == 5
     content = bytearray(source.read_bytes())
     for number in (3, 17, 38):
         content[4096 + number * 2048 + 5] ^= 1
@@ -169,93 +166,53 @@ def test_a_part_that_fails_is_told_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = recorded(tmp_path / "a.ome.tiff", frames=20)
-    whole = Project.run_part
+    whole = projection._maxima_of
 
-    def run_part(self: Project, inputs: Any, part: Any, target: Path) -> None:
-        if part.begin:
+    def maxima_of(source: Any, pieces: Any) -> Any:
+        if pieces[0][2][0].any():
             raise ValueError("no more of this")
-        whole(self, inputs, part, target)
+        return whole(source, pieces)
 
-    monkeypatch.setattr(Project, "run_part", run_part)
+    monkeypatch.setattr(projection, "_maxima_of", maxima_of)
     with pytest.raises(BatchError, match="no more of this"):
         project(source, tmp_path / "out" / "p.ome.tiff", axes="t", workers=2, progress=False)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.usefixtures("small_parts", "no_thread_left")
-def test_what_a_killed_batch_has_made_of_the_parts_is_not_made_again(
-    counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = recorded(tmp_path / "a.ome.tiff", frames=20)
-    out = tmp_path / "out" / "p.ome.tiff"
-
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Project, "join", killed)
-    with pytest.raises(KeyboardInterrupt):
-        project(source, out, axes="t", workers=2, progress=False)
-    monkeypatch.undo()
-    assert sorted(counted) == ["0", "1", "2", "3"]
-    assert not out.exists()
-    monkeypatch.setattr(frame, "PART_BYTES", 10 * 2048)
-    shutil.copytree(tmp_path / "out", tmp_path / "again")
-    (Staging(out).parts / "2").unlink()
-    made: list[Any] = []
-    run_part = Project.run_part
-    monkeypatch.setattr(Project, "run_part", lambda *args: made.append(args[2]) or run_part(*args))
-    project(source, out, axes="t", workers=2, progress=False)
-    assert [part.begin for part in made] == [20]
-    assert not Staging(out).folder.exists()
-    with open_dataset(source) as before:
-        assert np.array_equal(tifffile.imread(out), before.isel().max(axis=0))
-    # parts of other parameters are of no use
-    other = tmp_path / "again" / "p.ome.tiff"
-    made.clear()
-    project(source, other, axes="tc", workers=2, progress=False)
-    assert len(made) == 4
-    assert not Staging(other).folder.exists()
-
-
 SLOW = """
 import sys, time
-from mda_writers.model import frame as parts
-from mda_writers.batch import project
-from mda_writers.batch.projection import Project
+from mda_writers.model import frame
+from mda_writers.batch import projection, project
 
-run_part = Project.run_part
+maxima_of = projection._maxima_of
 
 def slowly(*arguments):
     time.sleep(0.3)
-    run_part(*arguments)
+    print("done", flush=True)
+    return maxima_of(*arguments)
 
-Project.run_part = slowly
-parts.PART_BYTES = 5 * 2048
+projection._maxima_of = slowly
+projection.PIECE_BYTES = frame.PART_BYTES = 5 * 2048
 project(sys.argv[1], sys.argv[2], axes="t", workers=2, progress=False)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT does not reach a single child there")
-def test_after_ctrl_c_the_next_batch_goes_on_with_the_parts(
-    counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, out = recorded(tmp_path / "a.ome.tiff", frames=20), tmp_path / "out" / "p.ome.tiff"
+def test_ctrl_c_ends_the_shared_work_and_leaves_nothing(tmp_path: Path) -> None:
+    source, out = recorded(tmp_path / "a.ome.tiff", frames=40), tmp_path / "out" / "p.ome.tiff"
     child = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(source), str(out)], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", SLOW, str(source), str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
-    kept = Staging(out).parts
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not (kept / "1").exists():
-        time.sleep(0.01)
+    assert child.stdout is not None
+    child.stdout.readline()
     child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=60) != 0
-    done = {path.name for path in kept.iterdir() if path.name.isdigit()}
-    assert 2 <= len(done) < 8
-    assert {path.name for path in out.parent.iterdir()} == {Staging(out).folder.name}
-    monkeypatch.setattr(frame, "PART_BYTES", 5 * 2048)
+    done, _ = child.communicate(timeout=60)
+    assert child.returncode != 0
+    assert len(done.splitlines()) < 10  # of sixteen
+    assert list(out.parent.iterdir()) == []
     project(source, out, axes="t", workers=2, progress=False)
-    assert set(counted) == {str(number) for number in range(8)} - done
-    assert not Staging(out).folder.exists()
     with open_dataset(source) as before:
         assert np.array_equal(tifffile.imread(out), before.isel().max(axis=0))
 
@@ -296,7 +253,6 @@ def assert_same_recording(split: Path, whole: Path) -> None:
         {"levels": 2, "shards": {"t": 3, "c": 2}},
         {"compression": "blosc-lz4", "levels": 2},
         {"compression": "zstd", "chunks": {"y": 16, "x": 16}, "shards": {"t": 2}},
-        {"ngff_version": "0.4", "levels": 2},
     ],
     ids=str,
 )
@@ -305,7 +261,7 @@ def test_an_ome_zarr_made_of_parts_is_the_one_that_is_made_as_a_whole(
 ) -> None:
     source = several_positions(tmp_path / "a.ome.tiff")
     split, whole = in_parts_and_whole(convert, source, "b.ome.zarr", tmp_path, **options)
-    assert len(counted) >= 4
+    assert len(counted) >= 2
     assert_same_recording(split, whole)
 
 
@@ -320,15 +276,18 @@ def test_one_machine_converts_as_a_whole(
 
 
 @pytest.mark.usefixtures("small_parts", "no_thread_left")
-def test_a_file_from_elsewhere_is_converted_in_parts(counted: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_has_no_checksums_or_no_shards_is_converted_as_a_whole(
+    version: str, counted: list[str], tmp_path: Path
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 4000, (15, 2, 32, 32), dtype="uint16")
     tifffile.imwrite(tmp_path / "x.ome.tif", pixels, metadata={"axes": "TCYX"})
-    split, whole = in_parts_and_whole(
-        convert, tmp_path / "x.ome.tif", "x.ome.zarr", tmp_path, levels=2
-    )
-    assert len(counted) == 3
-    assert files_of(split) == files_of(whole)
-    with open_dataset(split) as dataset:
+    out = tmp_path / "x.ome.zarr"
+    convert(tmp_path / "x.ome.tif", out, progress=False, levels=2, ngff_version=version)
+    source = several_positions(tmp_path / "a.ome.tiff")
+    convert(source, tmp_path / "a.ome.zarr", workers=2, progress=False, ngff_version="0.4")
+    assert counted == []
+    with open_dataset(out) as dataset:
         assert np.array_equal(dataset.isel(), pixels)
         assert dataset.complete
 
@@ -353,51 +312,3 @@ def test_every_kind_of_plan_is_converted_in_parts(
     split, whole = in_parts_and_whole(convert, source, "b.ome.zarr", tmp_path, levels=2)
     assert_same_recording(split, whole)
     assert bool(counted) is SPLIT_PLANS[plan.name], len(counted)
-
-
-JOINING_AND_KILLED = """
-import os, sys
-from mda_writers import convert
-from mda_writers.model import frame as parts
-from mda_writers.batch import conversion as zarr_joining
-from mda_writers.batch.conversion import Convert
-
-def dying(function):
-    def call(*arguments):
-        function(*arguments)
-        os._exit(9)
-    return call
-
-name, where = sys.argv[1].split(".")
-setattr(getattr(zarr_joining, name), where, dying(getattr(getattr(zarr_joining, name), where)))
-parts.PART_BYTES = 10 * 2048
-Convert.busy_alone = False
-convert(sys.argv[2], sys.argv[3], workers=2, levels=2, shards={"t": 4}, progress=False)
-"""
-
-
-@pytest.mark.usefixtures("small_parts", "no_thread_left")
-@pytest.mark.parametrize("where", ["_JoinedImage.take", "_JoiningFormat.finish"])
-def test_a_joining_that_was_killed_is_done_again_without_the_parts(
-    where: str, counted: list[str], tmp_path: Path
-) -> None:
-    source = several_positions(tmp_path / "a.ome.tiff")
-    out = tmp_path / "out" / "b.ome.zarr"
-    command = [sys.executable, "-c", JOINING_AND_KILLED, where, str(source), str(out)]
-    assert subprocess.run(command, check=False).returncode == 9
-    assert not out.exists()
-    half_made = Staging(out).result.parent
-    assert len(files_of(half_made)) > 3
-    shutil.copytree(tmp_path / "out", tmp_path / "lost")
-    options: dict[str, Any] = {"levels": 2, "shards": {"t": 4}, "progress": False}
-    convert(source, out, workers=2, **options)
-    assert counted == []
-    convert(source, tmp_path / "whole" / "b.ome.zarr", workers=1, **options)
-    assert_same_recording(out, tmp_path / "whole" / "b.ome.zarr")
-    assert not Staging(out).folder.exists()
-    # what somebody has removed meanwhile is missed
-    lost = tmp_path / "lost" / "b.ome.zarr"
-    shutil.rmtree(Staging(lost).result.parent)
-    with pytest.raises(BatchError, match="is in none of the parts"):
-        convert(source, lost, workers=2, **options)
-    assert list(lost.parent.iterdir()) == []

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mda_writers.batch.executor import Summary
 
 
+# Exit codes: 0 all is well or done; 1 something was found, or failed (incomplete, corrupt,
+# different: the table says what); 2 could not run.
 FOUND = 1
 COULD_NOT_RUN = 2
 
@@ -35,12 +37,6 @@ _console = Console()
 _errors = Console(stderr=True)
 
 Recording = Annotated[Path, typer.Argument(help="A recording: its file or folder.")]
-
-FAILED = 1
-COMMANDS_COULD_NOT_RUN = 2
-
-_commands_console = Console()
-_commands_errors = Console(stderr=True)
 
 Inputs = Annotated[
     list[Path], typer.Argument(help="Recordings, images or videos; or folders that hold some.")
@@ -57,7 +53,7 @@ Overwrite = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Recordings, or parts of large ones, at once; at most 4 by default.", min=1),
+    typer.Option(help="Recordings, or pieces of large ones, at once; at most 4 by default.", min=1),
 ]
 Scheduler = Annotated[
     str | None, typer.Option(help="Work on this Dask cluster, tcp://…, instead of here.")
@@ -70,8 +66,6 @@ To = Annotated[str, typer.Option(help="With a folder: .ome.tiff, .ome.zarr, .mp4
 
 
 # The command line: words → one library call → one printed result and an exit code.
-#
-# Exit codes: 0 fine, 1 something was found (incomplete, corrupt, different), 2 could not run.
 
 
 def main() -> None:
@@ -86,7 +80,7 @@ def demo(
     """Record a simulated microscope with every writer, read everything back, record a session."""
     from mda_writers.demo import run_demo
 
-    with _told():
+    with _reported():
         result = run_demo(_free_folder(out))
     _print_tree(result.folder)
     for finding in result.findings:
@@ -103,7 +97,7 @@ def info(path: Recording) -> None:
     from mda_writers.dataset.opening import open_dataset
 
     table = Table(show_header=False, box=None)
-    with _told(), open_dataset(path) as dataset:
+    with _reported(), open_dataset(path) as dataset:
         for name, value in dataset.summary().items():
             table.add_row(name, value)
         complete = dataset.complete
@@ -127,7 +121,7 @@ def report(
     """Write a page about a recording, or about all of a session, to look at in a browser."""
     from mda_writers.report.page import write_page
 
-    with _told():
+    with _reported():
         page, readable = write_page(path, output, verify=check)
     _console.print(str(page), soft_wrap=True)
     if not readable:
@@ -136,8 +130,8 @@ def report(
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Tell what kept the library from doing it, in its own sentence, and end with 2."""
+def _reported() -> Iterator[None]:
+    """Print what kept the library from doing it, in its own sentence, and end with 2."""
     try:
         yield
     except typer.Exit:
@@ -177,18 +171,10 @@ def _add(tree: Tree, path: Path) -> None:
     tree.add(f"{escape(path.name)}  [dim]{human_bytes(path.stat().st_size)}[/dim]")
 
 
-# The batch on the command line: words → one call → a table and an exit code.
-#
-# Exit codes: 0 all is done, 1 some failed or lack their end (the table says which and why), 2
-# could not run.
+# The batch on the command line.
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of the batch to an application."""
-    for command in (verify, recover, convert, project, trace, dff, merge, sheet):
-        app.command()(command)
-
-
+@app.command()
 def verify(
     inputs: Ours,
     results: Annotated[
@@ -209,6 +195,7 @@ def verify(
     _run(lambda: verify_all(inputs, results, **_running(overwrite, workers, scheduler)))
 
 
+@app.command()
 def recover(inputs: Ours, workers: Workers = None, scheduler: Scheduler = None) -> None:
     """Complete interrupted recordings: their sidecar, their description, their report."""
     from mda_writers.batch.many import recover_all
@@ -216,6 +203,7 @@ def recover(inputs: Ours, workers: Workers = None, scheduler: Scheduler = None) 
     _run(lambda: recover_all(inputs, workers=workers, scheduler=scheduler))
 
 
+@app.command()
 def convert(
     inputs: Inputs,
     output: Output,
@@ -249,6 +237,7 @@ def convert(
     )
 
 
+@app.command()
 def project(
     inputs: Inputs,
     output: Output,
@@ -274,6 +263,7 @@ def project(
     )
 
 
+@app.command()
 def trace(
     inputs: Inputs,
     output: Output,
@@ -301,6 +291,7 @@ def trace(
     )
 
 
+@app.command()
 def dff(
     inputs: Annotated[list[Path], typer.Argument(help="Tables that `trace` wrote, or folders.")],
     output: Output,
@@ -331,6 +322,7 @@ def dff(
     )
 
 
+@app.command()
 def merge(
     inputs: Inputs,
     output: Result,
@@ -350,6 +342,7 @@ def merge(
     )
 
 
+@app.command()
 def sheet(
     inputs: Inputs,
     output: Result,
@@ -364,25 +357,21 @@ def sheet(
 
 
 def _run(call: Callable[[], Summary]) -> None:
-    """Do it, tell what came of it, and exit."""
+    """Do it, print what came of it, and exit."""
     from mda_writers.batch.executor import BatchError
 
-    try:
-        summary = call()
-    except BatchError as error:
-        summary = error.summary
-    except Exception as error:
-        _commands_errors.print(
-            f"[red]{type(error).__name__}[/red]: {escape(in_words(error))}", soft_wrap=True
-        )
-        raise typer.Exit(COMMANDS_COULD_NOT_RUN) from error
+    with _reported():
+        try:
+            summary = call()
+        except BatchError as error:
+            summary = error.summary
     if len(summary.results) == 1:  # of several there was a table
         (result,) = summary.results
         remark = f": {result.reason}" if result.reason else ""
-        _commands_console.print(escape(f"{result.status} {result.output}{remark}"), soft_wrap=True)
+        _console.print(escape(f"{result.status} {result.output}{remark}"), soft_wrap=True)
     else:
-        _commands_console.print(str(summary))
-    raise typer.Exit(0 if summary.fine else FAILED)
+        _console.print(str(summary))
+    raise typer.Exit(0 if summary.fine else FOUND)
 
 
 def _running(overwrite: bool, workers: int | None, scheduler: str | None) -> Running:
@@ -415,6 +404,3 @@ def _box(text: str) -> tuple[str, tuple[int, int, int, int]]:
 
 
 app.command()(bench)
-
-
-add_to(app)

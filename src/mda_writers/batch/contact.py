@@ -20,7 +20,7 @@ from mda_writers.model.slots import frames_at, slots_at
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mda_writers.batch.executor import Summary
+    from mda_writers.batch.executor import Summary, Workers
     from mda_writers.dataset.dataset import Dataset
 
 LINE = 16
@@ -84,7 +84,7 @@ class ContactSheet(Operation):
         """The sizes."""
         return {"tile": self.tile, "columns": self.columns}
 
-    def run(self, inputs: Sequence[Path], result: Path) -> str:
+    def run(self, inputs: Sequence[Path], result: Path, workers: Workers) -> str:
         """Draw it; what could not be read makes it a failure, and has tiles that say so."""
         import cv2
 

@@ -3,56 +3,48 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import uuid4
 
 import numpy as np
 
 from mda_writers.batch.api import Running, run_each
 from mda_writers.batch.inputs import find_inputs
 from mda_writers.batch.jobs import Operation
-from mda_writers.batch.replay import (
-    blocks_to_replay,
-    opened,
-    part_of,
-    stream_of,
-    without_pixels,
-    write_stream,
-)
+from mda_writers.batch.replay import can_be_shared, opened, stream_of, without_pixels, write_stream
 from mda_writers.errors import WriteError, option_names
 from mda_writers.formats.zarr.arrays import LaidOutArray, ZarrArray
 from mda_writers.formats.zarr.format import OmeZarrFormat
-from mda_writers.formats.zarr.grid import grid_of
 from mda_writers.formats.zarr.image import ZarrImage, plane_places
-from mda_writers.formats.zarr.shards import MISSING, MOST_CHUNKS, read_index
+from mda_writers.formats.zarr.pyramid import halve
+from mda_writers.formats.zarr.shards import shard_path
 from mda_writers.model.names import split_suffix
-from mda_writers.recording.files import sidecar_path
-from mda_writers.recording.sidecar import read_sidecar
+from mda_writers.model.slots import frames_at, slots_at
+from mda_writers.storage.write_pool import WritePool
 from mda_writers.writers import check_options, is_recording_name, writer_for
 from mda_writers.writers.zarr import OMEZarrWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mda_writers.batch.executor import Summary
+    from mda_writers.batch.executor import Summary, Workers
+    from mda_writers.dataset.source import FrameSource
     from mda_writers.formats.zarr.options import ZarrOptions
-    from mda_writers.formats.zarr.shards import Shard
-    from mda_writers.model.frame import FrameRange
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.report import RecordingReport
     from mda_writers.storage.write_pool import LevelsPool
 
 
-PART_NAME = "part.ome.zarr"
-"""What the recording of a part is called, in a folder of its own."""
-
-_JOINED = {
+_SHARED = {
     "chunks", "compression", "compression_level", "levels", "min_free_bytes", "ngff_version",
     "queue_bytes", "shards", "shuffle",
 }  # fmt: skip
-"""Options with which parts make the whole: the others look at several frames at once."""
+"""Options with which shards can be written in any order: others look at several frames at once."""
 
 
 def convert(
@@ -126,41 +118,31 @@ class Convert(Operation):
         """The writer's options."""
         return dict(self.options)
 
-    def run(self, inputs: Sequence[Path], result: Path) -> str:
+    def can_share(self, inputs: Sequence[Path], output: Path) -> bool:
+        """Whether the shards of the result can be written in any order."""
+        is_sharded = (
+            split_suffix(output.name)[1].lower() in OMEZarrWriter.suffixes
+            and set(self.options) <= _SHARED
+            and self.options.get("ngff_version", "0.5") == "0.5"
+        )
+        if not is_sharded:
+            return False
+        with opened(inputs[0]) as dataset:
+            return can_be_shared(dataset, inputs[0])
+
+    def run(self, inputs: Sequence[Path], result: Path, workers: Workers) -> str:
         """Write it, and say what is missing in it."""
         (path,) = inputs
         with opened(path) as dataset:
             on_disk = len(dataset.image_coordinates)
-            stream = stream_of(dataset, path)
-            report = write_stream(stream, writer_for(result), result, self.options)
+            if workers.several:
+                stream = without_pixels(dataset, path)
+                writer = partial(SharedWriter, source=dataset.source, workers=workers)
+                report = write_stream(stream, writer, result, self.options)
+            else:
+                stream = stream_of(dataset, path)
+                report = write_stream(stream, writer_for(result), result, self.options)
         return checked_report(report, on_disk, path)
-
-    def parts(self, inputs: Sequence[Path], output: Path) -> list[FrameRange]:
-        """Return blocks of frames, if what is made is an OME-Zarr that can be made of parts."""
-        if not can_be_joined(output, self.options):
-            return []
-        with opened(inputs[0]) as dataset:
-            step = partial(frames_a_shard, options=self.options)
-            return blocks_to_replay(dataset, inputs[0], step)
-
-    def run_part(self, inputs: Sequence[Path], part: FrameRange, target: Path) -> None:
-        """Write the frames of a block."""
-        with opened(inputs[0]) as dataset:
-            stream = part_of(dataset, inputs[0], part)
-            write_stream(stream, PartWriter, target / PART_NAME, self.options)
-
-    def join(
-        self, inputs: Sequence[Path], parts: Sequence[tuple[FrameRange, Path]], result: Path
-    ) -> str:
-        """Write the whole, with the pixels that the parts have."""
-        folders = [folder for _, folder in parts]
-        before = list(folders[0].parent.glob("joined.*"))
-        writer = partial(JoiningWriter, parts=folders, before=before)
-        with opened(inputs[0]) as dataset:
-            on_disk = len(dataset.image_coordinates)
-            stream = without_pixels(dataset, inputs[0], frames_written(parts))
-            report = write_stream(stream, writer, result, self.options)
-        return checked_report(report, on_disk, inputs[0])
 
 
 def checked_report(report: RecordingReport, frames: int, source: Path) -> str:
@@ -181,211 +163,133 @@ def checked_report(report: RecordingReport, frames: int, source: Path) -> str:
     return "" if report.complete else "the recording was not complete"
 
 
-def can_be_joined(path: Path, options: Mapping[str, Any]) -> bool:
-    """Whether a recording of that name, written with these options, can be made of parts."""
-    suffix = split_suffix(path.name)[1].lower()
-    return suffix in OMEZarrWriter.suffixes and set(options) <= _JOINED
+class SharedWriter(OMEZarrWriter):
+    """Writes a recording by its shards: each is one task, of which a cluster's workers do many.
 
-
-def frames_a_shard(image: ImageLayout, options: Mapping[str, Any]) -> int:
-    """Return how many frames of an image make a shard of its full resolution."""
-    chunks, shards = options.get("chunks") or {}, options.get("shards") or {}
-    yx = (image.frame_shape[0], image.frame_shape[1])
-    sharded = options.get("ngff_version") != "0.4"
-    most = MOST_CHUNKS if options.get("compression") else 0
-    grid = grid_of(image, yx, chunks, shards, sharded=sharded, most_chunks=most)
-    return max(1, grid.planes_a_shard // grid.samples)
-
-
-class PartWriter(OMEZarrWriter):
-    """Writes some frames of a recording: shards without any of them are not made."""
-
-    def format(self, set_id: str) -> OmeZarrFormat:
-        """Return how its files begin, and get their final form."""
-        return PartFormat(self._options)
-
-
-class _OnDemand(LaidOutArray):
-    """A laid-out array whose shards are made when the first of their frames comes."""
-
-    _claim = False
-
-    def lay_out(self, claim: bool) -> None:
-        """Make nothing yet."""
-        self._claim = claim
-
-    def put(self, place: tuple[int, ...], chunks: list[np.ndarray]) -> None:
-        index, _ = self.grid.shard_of(place)
-        if index not in self._files:
-            self._files[index] = self.new_shard(index, claim=self._claim)
-        super().put(place, chunks)
-
-
-class PartImage(ZarrImage):
-    """An image of which some frames come, and no more than their shards are made."""
-
-    def _kind_of(self, number: int) -> type[ZarrArray]:
-        kind = super()._kind_of(number)
-        return _OnDemand if kind is LaidOutArray else kind
-
-
-class PartFormat(OmeZarrFormat):
-    """The files of a part: room for the whole is no concern of theirs."""
-
-    image_class = PartImage
-
-    def __init__(self, options: ZarrOptions) -> None:
-        super().__init__(options)
-        self.claims_room = False
-        self.shrinks = True
-
-
-# An OME-Zarr made of parts: their shards become those of the whole.
-#
-# One that a single part has filled is moved, one that two have begun is filled again from both,
-# in the order of their frames. So they hold, bit for bit, what one writer would have written.
-
-
-def frames_written(
-    parts: Sequence[tuple[FrameRange, Path]],
-) -> dict[str, Iterator[Mapping[str, Any]]]:
-    """Return for each image what is known of its frames in the parts, in the order they came."""
-    folders: defaultdict[str, list[Path]] = defaultdict(list)
-    for part, folder in parts:
-        folders[part.key].append(folder)
-    return {key: _frames_in(some) for key, some in folders.items()}
-
-
-def _frames_in(folders: Sequence[Path]) -> Iterator[Mapping[str, Any]]:
-    for folder in folders:
-        for _, frame in read_sidecar(sidecar_path(folder / PART_NAME)):
-            yield frame["mda_writers"]
-
-
-class JoiningWriter(OMEZarrWriter):
-    """Writes a recording whose pixels parts of it have.
-
-    Parameters
-    ----------
-    store : path-like
-        Where the recording goes.
-    parts : sequence of Path
-        The folders with the parts' recordings, in the order of their frames.
-    before : sequence of Path
-        Folders with what others, who were killed, had joined already.
-    **options
-        Those of `OMEZarrWriter`.
+    Pixels come from `source`, so that the frames that it is given have none.
     """
 
     def __init__(
-        self, store: Path, *, parts: Sequence[Path], before: Sequence[Path], **options: Any
+        self, store: Path, *, source: FrameSource, workers: Workers, **options: Any
     ) -> None:
         super().__init__(store, **options)
-        self._parts = parts
-        self._before = before
+        self._source = source
+        self._workers = workers
 
     def format(self, set_id: str) -> OmeZarrFormat:
         """Return how its files begin, and get their final form."""
-        return _JoiningFormat(self._options, self._parts, self._before)
+        return _SharedFormat(self._options, self._source, self._workers)
 
 
-class _JoinedImage(PartImage):
-    """An image whose chunks are there already: frames are only counted."""
+class _SharedFormat(OmeZarrFormat):
+    """Its arrays are whole from the moment they are there."""
 
-    def __setitem__(self, index: tuple[int, ...], frame: np.ndarray) -> None:
-        for place in plane_places(self.image, index):
-            if self._file_of(place) not in self._taken:
-                raise WriteError(
-                    f"{self.folder}: {self._file_of(place)} is in none of the parts, with the "
-                    f"frame at {index}. Start again."
-                )
-        self._pool.mark()
-
-    def take(self, parts: Sequence[Path], before: Sequence[Path]) -> None:
-        """Take the chunks out of the groups of the parts; those that are in none, from before."""
-        self._taken: set[Path] = set()
-        for level in self._levels:
-            found = _found([group / level.folder.name for group in parts])
-            rest = _found([group / level.folder.name for group in before])
-            for name, files in ({name: rest[name][:1] for name in rest} | found).items():
-                if len(files) > 1:
-                    index = tuple(map(int, name.parts[1:-2]))
-                    _fill_again(level, files, index, self._pool)
-                    continue
-                (level.folder / name).parent.mkdir(parents=True, exist_ok=True)
-                files[0].replace(level.folder / name)
-            if level is self._levels[0]:
-                self._taken.update(found, rest)
-
-    def _file_of(self, place: tuple[int, ...]) -> Path:
-        """Return the shard, or the first of the chunks, of a plane of the full resolution."""
-        grid = self._levels[0].grid
-        names = ("c", *grid.shard_of(place)[0]) if grid.sharded else place
-        return Path(*map(str, names), "0", "0")
-
-
-class _JoiningFormat(PartFormat):
-    image_class = _JoinedImage
-
-    def __init__(self, options: ZarrOptions, parts: Sequence[Path], before: Sequence[Path]) -> None:
+    def __init__(self, options: ZarrOptions, source: FrameSource, workers: Workers) -> None:
         super().__init__(options)
-        self._parts = parts
-        self._before = before
+        self.image_class = _SharedImage
+        self.claims_room = False  # the pixels are there already when the frames are counted
+        self.shrinks = True
+        self._source = source
+        self._workers = workers
 
     def new_array(
         self, path: Path, image: ImageLayout, layout: Layout, pool: LevelsPool
     ) -> ZarrImage:
         array = super().new_array(path, image, layout, pool)
-        assert isinstance(array, _JoinedImage)
-        inside = image.file.split("/")[1:]
-        array.take(
-            [folder.joinpath(PART_NAME, *inside) for folder in self._parts],
-            [folder / image.file for folder in self._before],
-        )
+        assert isinstance(array, _SharedImage)
+        array.fill(self._source, self._workers)
         return array
 
 
-def _found(arrays: Sequence[Path]) -> dict[Path, list[Path]]:
-    """Return the files with chunks by their names within an array, in the order of the arrays."""
-    found: defaultdict[Path, list[Path]] = defaultdict(list)
-    for array in arrays:
-        for file in array.rglob("*"):
-            if file.is_file() and not file.name.startswith(".") and file.name != "zarr.json":
-                found[file.relative_to(array)].append(file)
-    return found
+class _NotLaidOut(LaidOutArray):
+    """A laid-out array whose shards are made by those who fill them."""
+
+    def lay_out(self, claim: bool) -> None:
+        """Make nothing."""
 
 
-def _fill_again(
-    level: ZarrArray, files: Sequence[Path], index: tuple[int, ...], pool: LevelsPool
+class _SharedImage(ZarrImage):
+    """An image whose shards others write: its frames are only counted."""
+
+    def __setitem__(self, index: tuple[int, ...], frame: np.ndarray) -> None:
+        if index not in self._there:
+            raise WriteError(
+                f"{self.folder}: the frame at {index} has another place in the source. Convert "
+                "the recording without a cluster."
+            )
+        self._pool.mark()
+
+    def fill(self, source: FrameSource, workers: Workers) -> None:
+        """Have the shards of all levels written."""
+        self._there: set[tuple[int, ...]] = set()
+        images = {image.key: image for image in source.contents.layout.images}
+        if self.image.key not in images:
+            return  # planned, and no frame came
+        image = images[self.image.key]
+        places = frames_at(source.slots(image.key))
+        self._there = {tuple(place) for place in places.tolist()}
+        calls: list[tuple[Any, ...]] = []
+        for level in self._levels:
+            shards: defaultdict[tuple[int, ...], list[tuple[int, ...]]] = defaultdict(list)
+            for place in map(tuple, places.tolist()):
+                shards[level.grid.shard_of(plane_places(image, place)[0])[0]].append(place)
+            calls += [(level, image, *each, source) for each in shards.items()]
+        for _ in workers.map(_write_shard, calls):
+            pass
+
+    def _kind_of(self, number: int) -> type[ZarrArray]:
+        kind = super()._kind_of(number)
+        return _NotLaidOut if kind is LaidOutArray else kind
+
+
+def _write_shard(
+    level: ZarrArray,
+    image: ImageLayout,
+    index: tuple[int, ...],
+    places: Sequence[tuple[int, ...]],
+    source: FrameSource,
 ) -> None:
-    """Fill a shard with the chunks of several, which are left as they are."""
-    shard = level.new_shard(index)
-    chunks = level.grid.planes_a_shard * level.grid.tiles_a_plane
+    """Write the shard at `index` of a level: beside its name, which it gets when it is whole.
+
+    So does a worker that was given up and still lives: what it makes is the same.
+    """
+    beside = copy(level)
+    beside.folder = level.folder / f".{uuid4().hex}"
+    shard = beside.new_shard(index)
+    pool = WritePool()
     try:
-        for file in files:
-            entries = read_index(file, chunks)
-            with file.open("rb") as stream:
-                for number in _as_they_lie(entries):
-                    offset, nbytes = map(int, entries[number])
-                    stream.seek(offset)
-                    chunk = np.frombuffer(stream.read(nbytes), np.uint8)
-                    pool.write(shard.file, _place_in(shard, number, chunk.nbytes), chunk)
+        for place, plane in _planes_of(level, image, places, source):
+            first = level.grid.shard_of(place)[1] * level.grid.tiles_a_plane
+            for number, chunk in enumerate(level.chunks_of(plane), first):
+                offset = shard.offset(number)
+                if offset < 0:  # compressed chunks follow one another
+                    offset = shard.append(chunk.nbytes)
+                    shard.note(number, offset, chunk.nbytes)
+                pool.write(shard.file, offset, chunk)
         pool.drain()
         shard.publish()
-    finally:
         shard.close()
+        target = shard_path(level.folder, index)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shard.file.path.replace(target)
+    finally:
+        pool.close()
+        shard.file.close()
+        rmtree(beside.folder, ignore_errors=True)
 
 
-def _as_they_lie(entries: np.ndarray) -> list[int]:
-    """Return the numbers of the chunks that are there, in the order in which they were written."""
-    there = np.flatnonzero(entries[:, 1] != MISSING)
-    return [int(n) for n in there[np.argsort(entries[there, 0], kind="stable")]]
-
-
-def _place_in(shard: Shard, number: int, nbytes: int) -> int:
-    """Return where a chunk goes: where its place is, or behind those before it."""
-    offset = shard.offset(number)
-    if offset < 0:
-        offset = shard.append(nbytes)
-        shard.note(number, offset, nbytes)
-    return offset
+def _planes_of(
+    level: ZarrArray,
+    image: ImageLayout,
+    places: Sequence[tuple[int, ...]],
+    source: FrameSource,
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Yield the planes of some frames in a level, each with its place there."""
+    slots = source.slots(image.key)
+    for place in places:
+        frame = np.asarray(source.read(image, slots_at(slots, np.array([place])))[0], image.dtype)
+        for sample, at in enumerate(plane_places(image, place)):
+            plane = np.ascontiguousarray(frame if frame.ndim == 2 else frame[..., sample])
+            for _ in range(int(level.folder.name)):
+                plane = halve(plane)
+            yield at, plane

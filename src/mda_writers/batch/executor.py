@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from mda_writers.errors import RecordingError, WriteError
 
@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
     from pathlib import Path
 
+    from rich.progress import Progress
     from rich.table import Table
 
-    from mda_writers.model.frame import FrameRange
+T = TypeVar("T")
 
 
 MOST_WORKERS = 4
 """Jobs at once by default: recordings are limited by the disk long before that."""
-
-LEADERS = 8
-"""Large jobs under way at once; each has a thread here that waits for its parts."""
 
 RETRIES = 2
 """Times that Dask may begin something again when it failed for no fault of its own."""
@@ -41,20 +39,17 @@ Status = Literal["done", "skipped", "interrupted", "failed"]
 
 
 class Task(Protocol):
-    """What can be run: a `Job`, or something that is done to a recording where it lies."""
+    """What can be run: a `Job`, or something that is done to a recording where it is."""
 
     @property
     def output(self) -> Path:
         """What it is about, for the table."""
 
-    def run(self) -> JobResult:
-        """Do it as a whole; never raises."""
+    def is_shared(self, *, on_cluster: bool) -> bool:
+        """Whether it is worth the work of several workers."""
 
-    def parts(self, *, on_cluster: bool) -> list[FrameRange]:
-        """Return the parts in which it is done; none if as a whole."""
-
-    def run_in_parts(self, parts: Sequence[FrameRange], crew: Crew) -> JobResult:
-        """Do it with a crew; never raises."""
+    def run(self, workers: Workers = ...) -> JobResult:
+        """Do it; never raises."""
 
 
 def run_jobs(
@@ -67,12 +62,15 @@ def run_jobs(
 ) -> Summary:
     """Do all jobs, whatever becomes of the others.
 
+    Each is one task of one worker; but those on large recordings are done one after the other,
+    each by all workers.
+
     Parameters
     ----------
     jobs : sequence of Task
         What is to be done.
     workers : int, optional
-        Jobs, or parts of jobs, at once on this machine.
+        Jobs, or pieces of large ones, at once on this machine.
     client : distributed.Client, optional
         A Dask cluster that does them instead. Its workers see the same files.
     scheduler : str, optional
@@ -85,26 +83,31 @@ def run_jobs(
     WriteError
         If the scheduler cannot be reached.
     """
-    workers = workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    count = workers or min(MOST_WORKERS, os.cpu_count() or 1)
     on_cluster = client is not None or scheduler is not None
-    shared = on_cluster or workers > 1
     results: dict[int, JobResult] = {}
-    with bar_for(progress) as bar, crew_of(workers, client, scheduler, bar) as crew:
+    with (
+        bar_for(progress) as bar,
+        _pool_of(count, client, scheduler) as (pool, size),
+        ThreadPoolExecutor(1, thread_name_prefix="mda-writers-large") as large,
+    ):
         bar.expect(len(jobs))
-        with ThreadPoolExecutor(LEADERS, thread_name_prefix="mda-writers-leader") as leaders:
-            try:
-                futures = {
-                    _begun(job, _parts(job, on_cluster) if shared else [], crew, leaders): number
-                    for number, job in enumerate(jobs)
-                }
-                for future in as_completed(futures):
-                    number = futures[future]
-                    results[number] = _result_of(future, jobs[number])
-                    bar.advance(results[number].output.name)
-            except BaseException:
-                crew.stop()
-                leaders.shutdown(wait=False, cancel_futures=True)
-                raise
+        shared = Workers(pool, size, bar)
+        try:
+            futures = {
+                large.submit(job.run, shared)
+                if size > 1 and _is_shared(job, on_cluster)
+                else pool.submit(run_task, job): number
+                for number, job in enumerate(jobs)
+            }
+            for future in as_completed(futures):
+                number = futures[future]
+                results[number] = _result_of(future, jobs[number])
+                bar.advance(results[number].output.name)
+        except BaseException:
+            shared.stop()
+            large.shutdown(wait=False, cancel_futures=True)
+            raise
     summary = Summary([results[n] for n in range(len(jobs))])
     if progress and len(jobs) > 1:
         from rich.console import Console
@@ -113,20 +116,11 @@ def run_jobs(
     return summary
 
 
-def _parts(job: Task, on_cluster: bool) -> list[FrameRange]:
-    """Return the parts of a job; none of one that will fail anyhow, and say why."""
+def _is_shared(job: Task, on_cluster: bool) -> bool:
     try:
-        return job.parts(on_cluster=on_cluster)
-    except Exception:
-        return []
-
-
-def _begun(
-    job: Task, parts: list[FrameRange], crew: Crew, leaders: ThreadPoolExecutor
-) -> Future[JobResult]:
-    if len(parts) < 2:
-        return crew.begin(run_task, job)
-    return leaders.submit(job.run_in_parts, parts, crew)
+        return job.is_shared(on_cluster=on_cluster)
+    except Exception:  # it will fail anyhow, and say why
+        return False
 
 
 def run_task(job: Task) -> JobResult:
@@ -142,88 +136,109 @@ def _result_of(future: Future[JobResult], job: Task) -> JobResult:
         return JobResult(job.output, "failed", reason)
 
 
-class LostWorkersError(RecordingError):
-    """Those who did the work are gone: the fault is not in the work, which may go on elsewhere."""
+class Bar:
+    """A progress bar, if one is wanted; used by any thread."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress
+        self._task = None if progress is None else progress.add_task("", total=0)
+        self._total = 0
+        self._lock = Lock()
+
+    def expect(self, more: int) -> None:
+        """Say that there is more to be done."""
+        if self._progress is None or self._task is None:
+            return
+        with self._lock:
+            self._total += more
+            self._progress.update(self._task, total=self._total)
+
+    def advance(self, what: str = "") -> None:
+        """Say that one is done, and perhaps what it was."""
+        if self._progress is None or self._task is None:
+            return
+        self._progress.update(self._task, advance=1, description=what or None)
 
 
-class Crew:
-    """Does calls, each on one of its workers; used from several threads at once.
+@contextmanager
+def bar_for(show: bool) -> Iterator[Bar]:
+    """Show a progress bar for the block, if it is wanted."""
+    if not show:
+        yield Bar()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
 
-    Parameters
-    ----------
-    pool : Executor
-        The workers.
-    bar : Bar
-        Shows how far the work is.
-    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield Bar(progress)
 
-    def __init__(self, pool: Executor, bar: Bar) -> None:
+
+class Workers:
+    """Those who share the work on one recording: a cluster's workers, threads, or nobody else."""
+
+    def __init__(self, pool: Executor | None = None, size: int = 1, bar: Bar | None = None) -> None:
         self._pool = pool
-        self._bar = bar
-        self._under_way: set[Future[Any]] = set()
+        self._size = size
+        self._bar = bar or Bar()
         self._stopped = False
 
-    def begin(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Begin a call; what it raises is raised by the future's ``result``."""
-        return self._pool.submit(function, *arguments)
+    @property
+    def several(self) -> bool:
+        """Whether there are several."""
+        return self._pool is not None
 
-    def do(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Do calls ``(function, *arguments)`` and return their results in the same order.
+    def map(self, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+        """Yield ``function(*call)`` for each of the calls, in their order.
+
+        Few results are in memory at once. On a cluster, arguments and results travel.
 
         Raises
         ------
         Exception
-            What the first of them that failed has raised; no other begins then.
-        LostWorkersError
-            If the workers could not do it.
-        KeyboardInterrupt
-            If the crew was stopped meanwhile.
+            What a call has raised; no other begins then.
+        RecordingError
+            If the cluster could not do it.
         """
+        if self._pool is None:
+            yield from (function(*call) for call in calls)
+            return
         self._bar.expect(len(calls))
-        futures = [self._pool.submit(_attempt, *call) for call in calls]
-        self._under_way.update(futures)
+        under_way: deque[Future[T]] = deque()
         try:
-            for future in as_completed(futures):
-                self._value(future)
-                self._bar.advance()
-            return [self._value(future) for future in futures]
+            for call in calls:
+                if len(under_way) > self._size:
+                    yield self._value(under_way.popleft())
+                under_way.append(self._pool.submit(function, *call))
+            while under_way:
+                yield self._value(under_way.popleft())
         finally:
-            self._under_way.difference_update(futures)
-            # whoever clears up behind us must not find anybody at work on this machine
-            wait([future for future in futures if not future.cancel()])
+            # who clears up behind us must not find anybody at work on this machine
+            wait([future for future in under_way if not future.cancel()])
 
     def stop(self) -> None:
-        """Begin nothing more, and end all that is asked with a KeyboardInterrupt."""
+        """Begin nothing more."""
         self._stopped = True
-        for future in list(self._under_way):
-            future.cancel()
 
-    def _value(self, future: Future[Any]) -> Any:
+    def _value(self, future: Future[T]) -> T:
         try:
-            value, error = future.result()
-        except (Exception, CancelledError) as lost:
-            if self._stopped:
-                raise KeyboardInterrupt from lost
-            raise LostWorkersError(
-                f"the cluster gave it up ({type(lost).__name__}: {lost}). The parts that are "
-                "done are kept; start again to go on with them."
-            ) from lost
-        if error is not None:
-            raise error
+            value = future.result()
+        except CancelledError as error:
+            raise RecordingError("the cluster gave it up. Start again.") from error
+        if self._stopped:
+            raise RecordingError("stopped")
+        self._bar.advance()
         return value
 
 
-def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Exception | None]:
-    """Return what a call returns and what it raises: a cluster tries raised errors again."""
-    try:
-        return function(*arguments), None
-    except Exception as error:
-        return None, error
+ALONE = Workers()
+"""Nobody shares the work."""
 
 
 @contextmanager
-def crew_of(workers: int, client: Any, scheduler: str | None, bar: Bar) -> Iterator[Crew]:
-    """Return a crew for the block: that of a cluster if there is one, else threads.
+def _pool_of(count: int, client: Any, scheduler: str | None) -> Iterator[tuple[Executor, int]]:
+    """Return what runs calls for the block, and how many at once: a cluster, or else threads.
 
     Raises
     ------
@@ -231,27 +246,20 @@ def crew_of(workers: int, client: Any, scheduler: str | None, bar: Bar) -> Itera
         If the scheduler cannot be reached.
     """
     if client is not None:
-        with _on_cluster(client) as pool:
-            yield Crew(pool, bar)
+        cluster: Executor = client.get_executor(pure=False, retries=RETRIES)
+        try:
+            yield cluster, max(2, sum(client.nthreads().values()))
+        finally:
+            cluster.shutdown(wait=False)
     elif scheduler is not None:
-        with _connected(scheduler) as found, _on_cluster(found) as pool:
-            yield Crew(pool, bar)
+        with _connected(scheduler) as found, _pool_of(count, found, None) as pool:
+            yield pool
     else:
-        with ThreadPoolExecutor(workers, thread_name_prefix="mda-writers-batch") as pool:
+        with ThreadPoolExecutor(count, thread_name_prefix="mda-writers-batch") as threads:
             try:
-                yield Crew(pool, bar)
+                yield threads, count
             finally:  # Ctrl-C: what runs comes to its end, nothing else begins
-                pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _on_cluster(client: Any) -> Iterator[Executor]:
-    """Let the cluster's workers do what is asked; one that dies is replaced by another."""
-    pool: Executor = client.get_executor(pure=False, retries=RETRIES)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False)
+                threads.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
@@ -274,55 +282,6 @@ def _connected(scheduler: str) -> Iterator[Any]:
     finally:
         with suppress(OSError):
             client.close()
-
-
-class Bar(Protocol):
-    """Is told how much there is, and how much of it is done; by any thread."""
-
-    def expect(self, more: int) -> None:
-        """Say that there is more to be done."""
-
-    def advance(self, what: str = "") -> None:
-        """Say that one is done, and perhaps what it was."""
-
-
-@contextmanager
-def bar_for(show: bool) -> Iterator[Bar]:
-    """Show a progress bar for the block, if it is wanted."""
-    if not show:
-        yield _NoBar()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _RichBar(progress)
-
-
-class _RichBar:
-    def __init__(self, progress: Any) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=0)
-        self._total = 0
-        self._lock = Lock()
-
-    def expect(self, more: int) -> None:
-        with self._lock:
-            self._total += more
-            self._progress.update(self._task, total=self._total)
-
-    def advance(self, what: str = "") -> None:
-        self._progress.update(self._task, advance=1, **({"description": what} if what else {}))
-
-
-class _NoBar:
-    def expect(self, more: int) -> None:
-        """Show nothing."""
-
-    def advance(self, what: str = "") -> None:
-        """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,12 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import uuid4
 
 import orjson
 
-from mda_writers._version import __version__
-from mda_writers.batch.executor import JobResult, LostWorkersError
+from mda_writers.batch.executor import ALONE, JobResult
 from mda_writers.batch.inputs import files_of
 from mda_writers.batch.provenance import (
     RECORD_SUFFIX,
@@ -43,8 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mda_writers.batch.executor import Crew, Status
-    from mda_writers.model.frame import FrameRange
+    from mda_writers.batch.executor import Status, Workers
 
 
 class Operation:
@@ -70,8 +67,14 @@ class Operation:
         """Return files that it reads besides the recordings."""
         return ()
 
-    def run(self, inputs: Sequence[Path], result: Path) -> str:
+    def can_share(self, inputs: Sequence[Path], output: Path) -> bool:
+        """Whether several workers can share the work on these recordings."""
+        return False
+
+    def run(self, inputs: Sequence[Path], result: Path, workers: Workers) -> str:
         """Make the file `result`, and any further ones beside it; return a remark, or nothing.
+
+        The result is the same whoever shares the work.
 
         Raises
         ------
@@ -80,20 +83,6 @@ class Operation:
         Exception
             Saying why it cannot be made.
         """
-        raise NotImplementedError
-
-    def parts(self, inputs: Sequence[Path], output: Path) -> list[FrameRange]:
-        """Return the parts in which it can be done; none if it is done as a whole."""
-        return []
-
-    def run_part(self, inputs: Sequence[Path], part: FrameRange, target: Path) -> None:
-        """Make one part: the file or folder `target`. Asked of a process with parts only."""
-        raise NotImplementedError
-
-    def join(
-        self, inputs: Sequence[Path], parts: Sequence[tuple[FrameRange, Path]], result: Path
-    ) -> str:
-        """Make the result out of its parts, the same that `run` makes, bit for bit."""
         raise NotImplementedError
 
 
@@ -118,27 +107,23 @@ class Job:
     output: Path
     overwrite: bool = False
 
-    def run(self) -> JobResult:
+    def run(self, workers: Workers = ALONE) -> JobResult:
         """Do it, unless it was done before; never raises but for an interrupt."""
-        return outcome_of(self.output, lambda: self._run(make_whole))
+        return outcome_of(self.output, lambda: self._run(workers))
 
-    def parts(self, *, on_cluster: bool) -> list[FrameRange]:
-        """Return the parts that are worth the work of several; none if it is done as a whole."""
+    def is_shared(self, *, on_cluster: bool) -> bool:
+        """Whether it is worth the work of several workers."""
         if self.process.busy_alone and not on_cluster:
-            return []
-        if not are_worth_it(sum(map(size_of, self._files()))):
-            return []
-        return self.process.parts(self.inputs, self.output)
-
-    def run_in_parts(self, parts: Sequence[FrameRange], crew: Crew) -> JobResult:
-        """Do the same by many hands; the result is the same, too."""
-        return outcome_of(self.output, lambda: self._run(make_in_parts(parts, crew)))
+            return False
+        return are_worth_it(sum(map(size_of, self._files()))) and self.process.can_share(
+            self.inputs, self.output
+        )
 
     def _files(self) -> list[Path]:
         mine = [file for path in self.inputs for file in files_of(path)]
         return [*mine, *self.process.further_inputs()]
 
-    def _run(self, make: Make) -> tuple[Status, str]:
+    def _run(self, workers: Workers) -> tuple[Status, str]:
         begun = time.perf_counter()
         files = self._files()
         work = Staging(self.output)
@@ -149,12 +134,27 @@ class Job:
                 return "failed" if known.faulty else "skipped", known.remark
             (check_replaceable if self.overwrite else check_free)(self.output)
             before = [stamp_of(file) for file in files]
-            made = _kept_off_full_disks(self.output, lambda: make(self, files, work))
+            work.clear()
+            inputs = tuple(workers.map(InputFile.of, [(file,) for file in files]))
+            remark, faulty = self._make(work.result, workers)
             _check_unchanged(before, files)
             seconds = time.perf_counter() - begun
-            work.seal(ProcessRecord(*about, made.inputs, {}, made.remark, made.faulty, seconds))
+            work.seal(ProcessRecord(*about, inputs, {}, remark, faulty, seconds))
             work.place(overwrite=self.overwrite)
-        return "failed" if made.faulty else "done", made.remark
+        return "failed" if faulty else "done", remark
+
+    def _make(self, result: Path, workers: Workers) -> tuple[str, bool]:
+        """Make the result; return what is to be said of it, and whether it reports faults."""
+        try:
+            return self.process.run(self.inputs, result, workers), False
+        except FaultsFoundError as error:
+            return str(error), True
+        except DiskFullError as error:  # what a writer says of its files is not true of these
+            free = human_bytes(free_bytes(self.output.parent))
+            raise DiskFullError(
+                f"{self.output}: the disk is full ({free} free). Nothing of it was kept; free some "
+                "space and start again: what is done is skipped."
+            ) from error
 
 
 def outcome_of(output: Path, work: Callable[[], tuple[Status, str]]) -> JobResult:
@@ -170,18 +170,6 @@ def outcome_of(output: Path, work: Callable[[], tuple[Status, str]]) -> JobResul
     return JobResult(output, status, remark, time.perf_counter() - begun)
 
 
-def _kept_off_full_disks(output: Path, make: Callable[[], Made]) -> Made:
-    """Make the result; what a writer says of its files on a full disk is not true of this one."""
-    try:
-        return make()
-    except DiskFullError as error:
-        free = human_bytes(free_bytes(output.parent))
-        raise DiskFullError(
-            f"{output}: the disk is full ({free} free). Nothing of it was kept; free some "
-            "space and start again: what is done is skipped."
-        ) from error
-
-
 def _check_unchanged(before: Sequence[tuple[int, int]], files: Sequence[Path]) -> None:
     for stamp, file in zip(before, files, strict=True):
         if not file.exists() or stamp_of(file) != stamp:
@@ -193,107 +181,6 @@ class FaultsFoundError(RecordingError):
 
     It is kept, and its job counts as failed.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A result that was made: from what, and what is to be said of it.
-
-    `faulty` if it tells of faults.
-    """
-
-    inputs: tuple[InputFile, ...]
-    remark: str
-    faulty: bool
-
-
-def make_whole(job: Job, files: Sequence[Path], work: Staging) -> Made:
-    """Make a result in one go."""
-    work.clear()
-    inputs = tuple(map(InputFile.of, files))
-    return Made(inputs, *_told(lambda: job.process.run(job.inputs, work.result)))
-
-
-def make_in_parts(parts: Sequence[FrameRange], crew: Crew) -> Make:
-    """Return what makes a result in these parts."""
-
-    def make(job: Job, files: Sequence[Path], work: Staging) -> Made:
-        work.clear(_plan(job, files, parts))
-        targets = [work.parts / str(number) for number in range(len(parts))]
-        found = crew.do(
-            [
-                *((InputFile.of, file) for file in files),
-                *(
-                    (_make_part, job.process, job.inputs, part, target)
-                    for part, target in zip(parts, targets, strict=True)
-                ),
-            ]
-        )
-        pairs = list(zip(parts, targets, strict=True))
-        ((remark, faulty),) = crew.do([(_join, job.process, job.inputs, pairs, work.result)])
-        return Made(tuple(found[: len(files)]), remark, faulty)
-
-    return make
-
-
-def _plan(job: Job, files: Sequence[Path], parts: Sequence[FrameRange]) -> bytes:
-    """Return all that the parts depend on: those of another plan are of no use."""
-    about = {
-        "process": job.process.name,
-        "parameters": plain(job.process.parameters),
-        "version": __version__,
-        "inputs": [(str(file), *stamp_of(file)) for file in files],
-        "parts": [asdict(part) for part in parts],
-    }
-    return orjson.dumps(about)
-
-
-def _make_part(process: Operation, inputs: Sequence[Path], part: FrameRange, target: Path) -> None:
-    """Make a part, unless it was made before; it gets its name when it is whole."""
-    if target.exists():
-        return
-    beside = target.with_name(f"{target.name}.{uuid4().hex}")
-    try:
-        process.run_part(inputs, part, beside)
-        beside.replace(target)
-    except OSError:
-        if not target.exists():  # else a worker that was given up made it after all
-            raise
-    finally:
-        remove(beside)
-
-
-def _join(
-    process: Operation,
-    inputs: Sequence[Path],
-    parts: Sequence[tuple[FrameRange, Path]],
-    result: Path,
-) -> tuple[str, bool]:
-    """Join the parts in an empty folder.
-
-    A worker that died while it did so may have moved pieces of parts already: these are kept,
-    as one more folder among the parts.
-    """
-    if any(result.parent.iterdir()):
-        result.parent.replace(parts[0][1].with_name(f"joined.{uuid4().hex}"))
-        result.parent.mkdir()
-    return _told(lambda: process.join(inputs, parts, result))
-
-
-def _told(make: Callable[[], str]) -> tuple[str, bool]:
-    """Return what is to be said of a result, and whether it tells of faults."""
-    try:
-        return make(), False
-    except FaultsFoundError as error:
-        return str(error), True
-
-
-def remove(path: Path) -> None:
-    """Remove a file or folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 class Staging:
@@ -312,7 +199,6 @@ class Staging:
         self.output = output
         self.folder = output.with_name(f".{output.name}.making")
         self.result = self.folder / "result" / output.name
-        self.parts = self.folder / "parts"
         self._lock_file = self.folder / "lock"
         self._sealed = self.folder / "sealed.json"
         self._room_made = self.folder / "room_made"
@@ -321,7 +207,7 @@ class Staging:
     def held(self, *, overwrite: bool = False) -> Iterator[None]:
         """Keep others from it for the block; complete first what a killed process had sealed.
 
-        Afterwards nothing is left but the result; and parts, if they can be gone on with.
+        Afterwards nothing is left but the result.
 
         Raises
         ------
@@ -332,36 +218,24 @@ class Staging:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock_file.touch()
-        lock, to_go_on = self._lock(), False
+        lock = self._lock()
         try:
             if self._sealed.exists():
                 self.place(overwrite=overwrite)
             yield
-        except (KeyboardInterrupt, LostWorkersError):
-            to_go_on = self.parts.exists()
-            raise
         finally:
             if lock is not None and sys.platform == "win32":
                 lock.release()  # no file that is open is removed there
-            if not (self._sealed.exists() or to_go_on):
+            if not self._sealed.exists():
                 shutil.rmtree(self.folder, ignore_errors=True)
             if lock is not None:
                 lock.release()
 
-    def clear(self, plan: bytes = b"") -> None:
-        """Begin anew, without what a killed process left.
-
-        With a plan of parts, those stay that were made after the same one.
-        """
+    def clear(self) -> None:
+        """Begin without what a killed process left."""
         self._room_made.unlink(missing_ok=True)
-        told = self.parts / "plan.json"
-        if not (plan and told.exists() and told.read_bytes() == plan):
-            shutil.rmtree(self.result.parent, ignore_errors=True)
-            shutil.rmtree(self.parts, ignore_errors=True)
-        self.result.parent.mkdir(exist_ok=True)
-        if plan:
-            self.parts.mkdir(exist_ok=True)
-            replace_bytes(told, plan)
+        shutil.rmtree(self.result.parent, ignore_errors=True)
+        self.result.parent.mkdir()
 
     def seal(self, record: ProcessRecord) -> ProcessRecord:
         """Say that the result is whole; return its record, which names its files."""
@@ -480,7 +354,3 @@ def _taken(path: Path) -> str:
         f"{path}: exists, and is not what would be made now: other inputs, parameters or another "
         "version. Nothing was changed; choose another name, or pass overwrite=True (--overwrite)."
     )
-
-
-if TYPE_CHECKING:
-    Make = Callable[[Job, Sequence[Path], Staging], "Made"]

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import orjson
-from pydantic import TypeAdapter
 
 from mda_writers.batch.api import Running, run_all, run_each
-from mda_writers.batch.executor import JobResult, Status
+from mda_writers.batch.executor import ALONE, JobResult, Status, Workers
 from mda_writers.batch.inputs import files_of, find_inputs
 from mda_writers.batch.jobs import FaultsFoundError, Operation, outcome_of
 from mda_writers.batch.provenance import size_of
@@ -26,8 +25,7 @@ from mda_writers.storage.files import content_hash
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mda_writers.batch.executor import Crew, Summary
-    from mda_writers.model.frame import FrameRange
+    from mda_writers.batch.executor import Summary
 
 
 @options_checked("verify_all", also=Running.__annotations__)
@@ -76,24 +74,13 @@ class Verify(Operation):
 
     name: ClassVar[str] = "verify"
 
-    def run(self, inputs: Sequence[Path], result: Path) -> str:
+    def can_share(self, inputs: Sequence[Path], output: Path) -> bool:
+        """Whether it has ended."""
+        return bool(blocks_to_verify(inputs[0]))
+
+    def run(self, inputs: Sequence[Path], result: Path, workers: Workers) -> str:
         """Write it."""
-        return _written(verify(inputs[0], progress=False), result)
-
-    def parts(self, inputs: Sequence[Path], output: Path) -> list[FrameRange]:
-        """Return blocks of frames."""
-        return blocks_to_verify(inputs[0])
-
-    def run_part(self, inputs: Sequence[Path], part: FrameRange, target: Path) -> None:
-        """Verify one of them."""
-        target.write_bytes(orjson.dumps(asdict(verify_part(inputs[0], part))))
-
-    def join(
-        self, inputs: Sequence[Path], parts: Sequence[tuple[FrameRange, Path]], result: Path
-    ) -> str:
-        """Write what all have shown."""
-        shown = [_RESULT.validate_json(path.read_bytes()) for _, path in parts]
-        return _written(joined([verify_part(inputs[0], None), *shown]), result)
+        return _written(_verified(inputs[0], workers), result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +89,22 @@ class Verification:
 
     output: Path
 
-    def run(self) -> JobResult:
-        """Verify it as a whole."""
-        return outcome_of(self.output, lambda: _status(verify(self.output, progress=False)))
-
-    def parts(self, *, on_cluster: bool) -> list[FrameRange]:
-        """Return blocks of frames, if it is worth it."""
+    def is_shared(self, *, on_cluster: bool) -> bool:
+        """Whether it is large, and has ended."""
         large = are_worth_it(sum(map(size_of, files_of(self.output))))
-        return blocks_to_verify(self.output) if large else []
+        return large and bool(blocks_to_verify(self.output))
 
-    def run_in_parts(self, parts: Sequence[FrameRange], crew: Crew) -> JobResult:
-        """Verify it by many hands."""
-        calls = [(verify_part, self.output, part) for part in (None, *parts)]
-        return outcome_of(self.output, lambda: _status(joined(crew.do(calls))))
+    def run(self, workers: Workers = ALONE) -> JobResult:
+        """Verify it."""
+        return outcome_of(self.output, lambda: _status(_verified(self.output, workers)))
+
+
+def _verified(path: Path, workers: Workers) -> VerifyResult:
+    """Verify a recording: as a whole, or by many in blocks of frames."""
+    blocks = blocks_to_verify(path) if workers.several else []
+    if not blocks:
+        return verify(path, progress=False)
+    return joined(list(workers.map(verify_part, [(path, part) for part in (None, *blocks)])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +113,13 @@ class SessionVerification:
 
     output: Path
 
-    def run(self) -> JobResult:
+    def is_shared(self, *, on_cluster: bool) -> bool:
+        """Whether several do it: no, these files are small."""
+        return False
+
+    def run(self, workers: Workers = ALONE) -> JobResult:
         """Do it; the recordings are verified by themselves."""
         return outcome_of(self.output, self._run)
-
-    def parts(self, *, on_cluster: bool) -> list[FrameRange]:
-        """Return nothing: these files are small."""
-        return []
-
-    def run_in_parts(self, parts: Sequence[FrameRange], crew: Crew) -> JobResult:
-        """Do it; there are no parts."""
-        return self.run()
 
     def _run(self) -> tuple[Status, str]:
         text = self.output.read_bytes()
@@ -197,9 +183,6 @@ def _written(result: VerifyResult, path: Path) -> str:
     return str(result)
 
 
-_RESULT = TypeAdapter(VerifyResult)
-
-
 @options_checked("recover_all", also=Running.__annotations__)
 def recover_all(inputs: str | Path | Iterable[str | Path], **running: Unpack[Running]) -> Summary:
     """Complete interrupted recordings, as far as their frames had reached the disk.
@@ -230,17 +213,13 @@ class Recovery:
 
     output: Path
 
-    def run(self) -> JobResult:
+    def is_shared(self, *, on_cluster: bool) -> bool:
+        """Whether several do it: no, its frames are not touched, so that it takes no time."""
+        return False
+
+    def run(self, workers: Workers = ALONE) -> JobResult:
         """Do it, unless the recording has ended."""
         return outcome_of(self.output, self._run)
-
-    def parts(self, *, on_cluster: bool) -> list[FrameRange]:
-        """Return nothing: its frames are not touched, so that it takes no time."""
-        return []
-
-    def run_in_parts(self, parts: Sequence[FrameRange], crew: Crew) -> JobResult:
-        """Do it; there are no parts."""
-        return self.run()
 
     def _run(self) -> tuple[Status, str]:
         ended = not journal_path(main_path(self.output)).exists()

@@ -29,7 +29,7 @@ from mda_writers.writers import check_options, writer_for
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mda_writers.batch.executor import Summary
+    from mda_writers.batch.executor import Summary, Workers
     from mda_writers.dataset.dataset import Dataset
     from mda_writers.model.layout import ImageLayout
 
@@ -88,7 +88,7 @@ class Merge(Operation):
         """Names, and the writer's options."""
         return {"names": self.names, "options": dict(self.options)}
 
-    def run(self, inputs: Sequence[Path], result: Path) -> str:
+    def run(self, inputs: Sequence[Path], result: Path, workers: Workers) -> str:
         """Write it, and say what is missing."""
         with ExitStack() as stack:
             datasets = [stack.enter_context(opened(path)) for path in inputs]

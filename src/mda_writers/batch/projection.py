@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import pairwise
-from math import prod
+from functools import partial, reduce
+from itertools import chain, groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -17,7 +16,6 @@ from mda_writers.batch.conversion import checked_report
 from mda_writers.batch.inputs import find_inputs
 from mda_writers.batch.jobs import Operation
 from mda_writers.batch.replay import (
-    blocks_in,
     index_of,
     new_stream,
     opened,
@@ -34,11 +32,17 @@ from mda_writers.writers import check_options, writer_for
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mda_writers.batch.executor import Summary
+    from mda_writers.batch.executor import Summary, Workers
     from mda_writers.dataset.dataset import Dataset
-    from mda_writers.model.frame import FrameRange
+    from mda_writers.dataset.source import FrameSource
     from mda_writers.model.layout import ImageLayout
 
+    _Piece = tuple[int, ImageLayout, np.ndarray]  # the number of its group, and its places
+
+
+PIECE_BYTES = 128 << 20
+"""Bytes of the frames whose maxima are one task: some 0.1 s of work. The maxima of a few tasks are
+in memory at once, and of a projection along a short axis they are nearly as large."""
 
 FRAMES_LISTED = 1000
 """Of a projected frame, how many of the frames it is made of are named in its metadata."""
@@ -57,8 +61,8 @@ def project(
     """Make maximum projections of recordings.
 
     A projected frame is the maximum of all frames on disk that differ only along `axes`. Its
-    metadata is that of the first of them, with ``projected_frames``: the indices of all. One
-    projection and one frame are in memory at a time.
+    metadata is that of the first of them, with ``projected_frames``: the indices of all. Frames
+    are read one at a time.
 
     Parameters
     ----------
@@ -99,34 +103,14 @@ class Project(Operation):
         """Axes, and the writer's options."""
         return {"axes": self.axes, "options": dict(self.options)}
 
-    def run(self, inputs: Sequence[Path], result: Path) -> str:
+    def can_share(self, inputs: Sequence[Path], output: Path) -> bool:
+        """Return True: the maximum of maxima is the maximum."""
+        return True
+
+    def run(self, inputs: Sequence[Path], result: Path, workers: Workers) -> str:
         """Write them, and say what is missing."""
         with opened(inputs[0]) as dataset:
-            maxima = (
-                _maximum(dataset, group.image, group.places)
-                for group in groups_of(dataset, self.axes)
-            )
-            return self._write(dataset, maxima, inputs[0], result)
-
-    def parts(self, inputs: Sequence[Path], output: Path) -> list[FrameRange]:
-        """Return blocks of the frames on disk, in the order in which maxima need them."""
-        with opened(inputs[0]) as dataset:
-            return blocks_in(dataset)
-
-    def run_part(self, inputs: Sequence[Path], part: FrameRange, target: Path) -> None:
-        """Write the maxima of a block as raw pixels; other blocks may have frames of them, too."""
-        with opened(inputs[0]) as dataset, target.open("wb") as stream:
-            for group in groups_of(dataset, self.axes):
-                inside = group.within(part)
-                if group.image.key == part.key and len(inside):
-                    stream.write(_maximum(dataset, group.image, inside).tobytes())
-
-    def join(
-        self, inputs: Sequence[Path], parts: Sequence[tuple[FrameRange, Path]], result: Path
-    ) -> str:
-        """Write the maxima of what the blocks have."""
-        with opened(inputs[0]) as dataset:
-            maxima = _joined(groups_of(dataset, self.axes), parts)
+            maxima = _maxima(dataset, self.axes, workers)
             return self._write(dataset, maxima, inputs[0], result)
 
     def _write(
@@ -180,8 +164,38 @@ def _frame(dataset: Dataset, group: Group, largest: np.ndarray, axes: str) -> Fr
     return Frame(largest, index, own_metadata(about), **times_of(first))
 
 
-def _maximum(dataset: Dataset, image: ImageLayout, places: np.ndarray) -> np.ndarray:
-    source = dataset.source
+def _maxima(dataset: Dataset, axes: str, workers: Workers) -> Iterator[np.ndarray]:
+    """Yield the maximum of each group."""
+    calls = [(dataset.source, pieces) for pieces in _batches(groups_of(dataset, axes))]
+    found = chain.from_iterable(workers.map(_maxima_of, calls))
+    for _, some in groupby(found, key=itemgetter(0)):
+        yield reduce(np.maximum, (largest for _, largest in some))
+
+
+def _batches(groups: Iterable[Group]) -> Iterator[list[_Piece]]:
+    """Yield what is read at once: a piece of a large group, or several small groups."""
+    batch: list[_Piece] = []
+    nbytes = 0
+    for number, group in enumerate(groups):
+        frame_bytes = max(1, group.image.frame_bytes)
+        step = max(1, PIECE_BYTES // frame_bytes)
+        for first in range(0, len(group.places), step):
+            places = group.places[first : first + step]
+            batch.append((number, group.image, places))
+            nbytes += len(places) * frame_bytes
+            if nbytes >= PIECE_BYTES:
+                yield batch
+                batch, nbytes = [], 0
+    if batch:
+        yield batch
+
+
+def _maxima_of(source: FrameSource, pieces: Sequence[_Piece]) -> list[tuple[int, np.ndarray]]:
+    """Return the maximum of each piece with the number of its group; a frame is read at a time."""
+    return [(number, _maximum(source, image, places)) for number, image, places in pieces]
+
+
+def _maximum(source: FrameSource, image: ImageLayout, places: np.ndarray) -> np.ndarray:
     slots = source.slots(image.key)
     largest: np.ndarray | None = None
     for place in places:
@@ -194,46 +208,12 @@ def _maximum(dataset: Dataset, image: ImageLayout, places: np.ndarray) -> np.nda
     return largest
 
 
-def _joined(
-    groups: Iterator[Group], parts: Sequence[tuple[FrameRange, Path]]
-) -> Iterator[np.ndarray]:
-    """Yield the maximum of each group from its pieces, which lie in the order of the groups."""
-    read: Counter[Path] = Counter()
-    for group in groups:
-        image = group.image
-        pieces = []
-        for part, path in parts:
-            if part.key == image.key and len(group.within(part)):
-                pixels = np.fromfile(path, image.dtype, prod(image.frame_shape), offset=read[path])
-                pieces.append(pixels.reshape(image.frame_shape))
-                read[path] += image.frame_bytes
-        largest = pieces[0]
-        for piece in pieces[1:]:
-            np.maximum(largest, piece, out=largest)
-        yield largest
-
-
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Frames of an image that differ only along the axes of a projection.
-
-    Attributes
-    ----------
-    image : ImageLayout
-        Their image.
-    places : np.ndarray
-        Where they are, ``(frames, axes)``, in the order of the axes.
-    begin : int
-        How many frames the groups before it have.
-    """
+    """Frames of an image that differ only along the axes of a projection."""
 
     image: ImageLayout
-    places: np.ndarray
-    begin: int
-
-    def within(self, block: FrameRange) -> np.ndarray:
-        """Return those of its places that are in a block of its image."""
-        return self.places[max(0, block.begin - self.begin) : max(0, block.end - self.begin)]
+    places: np.ndarray  # (frames, axes), in the order of the axes
 
 
 def groups_of(dataset: Dataset, axes: str) -> Iterator[Group]:
@@ -250,4 +230,4 @@ def groups_of(dataset: Dataset, axes: str) -> Iterator[Group]:
         places, numbers = places[order], numbers[order]
         begins = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
         for begin, end in pairwise([*begins, len(places)]):
-            yield Group(image, places[begin:end], begin)
+            yield Group(image, places[begin:end])

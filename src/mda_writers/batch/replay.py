@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mda_writers.dataset.dataset import Dataset
+    from mda_writers.dataset.source import FrameSource
     from mda_writers.model.frame import FrameRange
     from mda_writers.model.layout import ImageLayout, Layout
     from mda_writers.model.report import RecordingReport
@@ -65,85 +66,44 @@ def stream_of(dataset: Dataset, path: Path) -> FrameStream:
     )
 
 
-def blocks_to_replay(
-    dataset: Dataset, path: Path, step: Callable[[ImageLayout], int]
-) -> list[FrameRange]:
-    """Return the parts of a recording, each some frames of one image in the order they came.
+def can_be_shared(dataset: Dataset, path: Path) -> bool:
+    """Whether frames can be written in any order: their places and their checksums are known.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The recording.
-    path : Path
-        Where it is.
-    step : callable
-        The frames of an image that had better not be divided.
-
-    Returns
-    -------
-    list of Block
-        Empty where a part would not know the places of its frames: the plan is unknown, frames
-        were left out, or a camera has images of its own.
+    They are not where the plan is unknown, frames were left out, a camera has images of its own,
+    the frames are those of a lossy video, or the recording is a third-party file.
     """
-    images = dataset.source.contents.layout.images
-    if any("cam" in image.index for image in images):
-        return []
     stored = _stored(path)
-    if stored is None:
-        counts = {i.key: count_frames(dataset.source.slots(i.key)) for i in images}
-    elif _is_simple(stored):
-        counts = SidecarIndex(sidecar_path(stored.path)).counts()
-    else:
-        return []
-    return [
-        block
-        for image in images
-        for block in blocks_of(image.key, counts[image.key], image.frame_bytes, step(image))
-    ]
+    if (
+        stored is None
+        or stored.report is None
+        or stored.report.not_saved
+        or not sidecar_path(stored.path).exists()
+        or locator_of(stored.header, stored.path.name).open_ended
+        or any("cam" in image.index for image in dataset.source.contents.layout.images)
+    ):
+        return False
+    _, first = next(_in_order(stored), ("", {}))
+    return bool(first) and not first["mda_writers"].get("lossy")
 
 
-def part_of(dataset: Dataset, path: Path, block: FrameRange) -> FrameStream:
-    """Return the stream of a part: the plan of the whole, and the frames of a block."""
+def without_pixels(dataset: Dataset, path: Path) -> FrameStream:
+    """Return the stream of all frames with their checksums instead of their pixels."""
     stored = _stored(path)
-    frames: Iterator[Frame]
-    if stored is None:
-        image = dataset.source.contents.layout.image(block.key)
-        frames = (_frame(plane) for plane in planes_in(dataset, image, block.begin, block.end))
-    else:
-        index = SidecarIndex(sidecar_path(stored.path))
-        entries = index.frames_between(block.key, block.begin, block.end)
-        frames = _frames(dataset, stored, entries)
+    assert stored is not None  # see `can_be_shared`
+    layout = dataset.source.contents.layout
+    frames = (
+        replace(
+            _again(_no_pixels(layout.image(key)), metadata),
+            xxh3_64=metadata["mda_writers"]["xxh3_64"],
+        )
+        for key, metadata in _in_order(stored)
+    )
     return replace(stream_of(dataset, path), frames=frames)
-
-
-def without_pixels(
-    dataset: Dataset, path: Path, written: Mapping[str, Iterator[Mapping[str, Any]]]
-) -> FrameStream:
-    """Return the stream of all frames, with what was written of them instead of their pixels.
-
-    Parameters
-    ----------
-    dataset, path
-        The recording.
-    written : mapping
-        Key → what this package knows of each written frame, in the order they came.
-    """
-    return replace(stream_of(dataset, path), frames=_checked(dataset, path, written))
 
 
 def _stored(path: Path) -> StoredRecording | None:
     main = find_recording(path)
     return None if main is None else StoredRecording.find(main)
-
-
-def _is_simple(stored: StoredRecording) -> bool:
-    """Whether each frame's place is known without those before it, and all were kept."""
-    return (
-        stored.report is not None
-        and not stored.report.not_saved
-        and sidecar_path(stored.path).exists()
-        and not locator_of(stored.header, stored.path.name).open_ended
-    )
 
 
 def _in_order(stored: StoredRecording) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -169,34 +129,6 @@ def _frames(dataset: Dataset, stored: StoredRecording, entries: Iterable[Entry])
             # left out when it was recorded: only that it came is known
             pixels = _no_pixels(image or next(iter(images.values())))
         yield _again(pixels, metadata)
-
-
-def _checked(
-    dataset: Dataset, path: Path, written: Mapping[str, Iterator[Mapping[str, Any]]]
-) -> Iterator[Frame]:
-    for key, place, frame in _bare(dataset, path):
-        ours = next(written[key], None)
-        if ours is None or tuple(ours["place"]) != place:
-            raise WriteError(
-                f"{path}: the frame of image {key!r} at {place} has another place in its part. "
-                "Convert the recording as a whole, with workers=1 and without a cluster."
-            )
-        yield replace(frame, xxh3_64=ours["xxh3_64"])
-
-
-def _bare(dataset: Dataset, path: Path) -> Iterator[tuple[str, Place, Frame]]:
-    """Yield every frame without its pixels, with its image's key and its place there."""
-    stored, source = _stored(path), dataset.source
-    if stored is not None:
-        for key, metadata in _in_order(stored):
-            pixels = _no_pixels(source.contents.layout.image(key))
-            yield key, tuple(metadata["mda_writers"]["place"]), _again(pixels, metadata)
-        return
-    for image in source.contents.layout.images:
-        for where in frames_at(source.slots(image.key)):
-            place = tuple(map(int, where))
-            plane = Plane(image, place, _no_pixels(image), source.metadata(image, place))
-            yield image.key, place, _frame(plane)
 
 
 def _no_pixels(image: ImageLayout) -> np.ndarray:
@@ -262,12 +194,13 @@ def planes_of(dataset: Dataset) -> Iterator[Plane]:
     Never more than `BLOCK_BYTES` of them are in memory, or one frame.
     """
     for image in dataset.source.contents.layout.images:
-        yield from planes_in(dataset, image, 0, None)
+        yield from planes_in(dataset.source, image, 0, None)
 
 
-def planes_in(dataset: Dataset, image: ImageLayout, begin: int, end: int | None) -> Iterator[Plane]:
+def planes_in(
+    source: FrameSource, image: ImageLayout, begin: int, end: int | None
+) -> Iterator[Plane]:
     """Return the frames ``begin`` to ``end`` (not included) of those of an image on disk."""
-    source = dataset.source
     slots = source.slots(image.key)
     places = frames_at(slots)[begin:end]
     count = max(1, BLOCK_BYTES // max(1, image.frame_bytes))
@@ -279,9 +212,8 @@ def planes_in(dataset: Dataset, image: ImageLayout, begin: int, end: int | None)
             yield Plane(image, where, frame, source.metadata(image, where))
 
 
-def blocks_in(dataset: Dataset) -> list[FrameRange]:
-    """Return the parts of a recording: blocks of the frames on disk of each image."""
-    source = dataset.source
+def blocks_in(source: FrameSource) -> list[FrameRange]:
+    """Return blocks of the frames on disk of each image."""
     return [
         block
         for image in source.contents.layout.images

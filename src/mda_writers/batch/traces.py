@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
+from io import StringIO
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Unpack
@@ -15,17 +16,15 @@ import numpy as np
 from mda_writers.batch.api import Running, run_each
 from mda_writers.batch.inputs import find_inputs
 from mda_writers.batch.jobs import Operation
-from mda_writers.batch.replay import blocks_in, opened, planes_in, planes_of
+from mda_writers.batch.replay import blocks_in, opened, planes_in
 from mda_writers.errors import options_checked
 from mda_writers.model.encode import csv_cell
-from mda_writers.model.slots import count_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from mda_writers.batch.executor import Summary
-    from mda_writers.batch.replay import Plane
-    from mda_writers.dataset.dataset import Dataset
+    from mda_writers.batch.executor import Summary, Workers
+    from mda_writers.dataset.source import FrameSource
     from mda_writers.model.frame import FrameRange
 
 
@@ -96,72 +95,45 @@ class Trace(Operation):
         """Return the label image."""
         return () if self.labels is None else (self.labels,)
 
-    def run(self, inputs: Sequence[Path], result: Path) -> str:
+    def can_share(self, inputs: Sequence[Path], output: Path) -> bool:
+        """Return True: a row is about a frame."""
+        return True
+
+    def run(self, inputs: Sequence[Path], result: Path, workers: Workers) -> str:
         """Write the table, and say what is missing."""
-        with opened(inputs[0]) as dataset, _new_table(result) as stream:
-            self._write_header(dataset, stream)
-            self._write_rows(planes_of(dataset), dataset.image_coordinates, stream)
-            return _remark(dataset)
+        with (
+            opened(inputs[0]) as dataset,
+            result.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            names = (*dataset.axes, *TIMES, *Regions.load(self.boxes, self.labels).names())
+            _csv(stream).writerow([csv_cell(name) for name in names])
+            coordinates = iter(dataset.image_coordinates)
+            calls = [
+                (dataset.source, block, list(islice(coordinates, block.end - block.begin)))
+                for block in blocks_in(dataset.source)
+            ]
+            stream.writelines(workers.map(self._rows, calls))
+            missing = len(dataset.missing)
+            return f"{missing} frames were missing" if missing else ""
 
-    def parts(self, inputs: Sequence[Path], output: Path) -> list[FrameRange]:
-        """Return blocks of frames."""
-        with opened(inputs[0]) as dataset:
-            return blocks_in(dataset)
-
-    def run_part(self, inputs: Sequence[Path], part: FrameRange, target: Path) -> None:
-        """Write the rows of a block."""
-        with opened(inputs[0]) as dataset, _new_table(target) as stream:
-            images = dataset.source.contents.layout.images
-            image = dataset.source.contents.layout.image(part.key)
-            before = images[: images.index(image)]
-            first = sum(count_frames(dataset.source.slots(i.key)) for i in before)
-            mine = slice(first + part.begin, first + part.end)
-            coordinates = dataset.image_coordinates[mine]
-            planes = planes_in(dataset, image, part.begin, part.end)
-            self._write_rows(planes, coordinates, stream)
-
-    def join(
-        self, inputs: Sequence[Path], parts: Sequence[tuple[FrameRange, Path]], result: Path
+    def _rows(
+        self, source: FrameSource, block: FrameRange, coordinates: Sequence[Mapping[str, Any]]
     ) -> str:
-        """Write the table of all rows."""
-        with opened(inputs[0]) as dataset:
-            with _new_table(result) as stream:
-                self._write_header(dataset, stream)
-            with result.open("ab") as table:
-                for _, path in parts:
-                    with path.open("rb") as rows:
-                        shutil.copyfileobj(rows, table)
-            return _remark(dataset)
-
-    def _write_header(self, dataset: Dataset, stream: IO[str]) -> None:
-        names = Regions.load(self.boxes, self.labels).names()
-        _csv(stream).writerow([csv_cell(name) for name in (*dataset.axes, *TIMES, *names)])
-
-    def _write_rows(
-        self,
-        planes: Iterator[Plane],
-        coordinates: Iterable[Mapping[str, Any]],
-        stream: IO[str],
-    ) -> None:
-        table, regions = _csv(stream), Regions.load(self.boxes, self.labels)
+        """Return the rows of a block of frames."""
+        rows = StringIO(newline="")
+        table, regions = _csv(rows), Regions.load(self.boxes, self.labels)
+        image = source.contents.layout.image(block.key)
+        planes = planes_in(source, image, block.begin, block.end)
         for where, plane in zip(coordinates, planes, strict=True):
             ours = plane.metadata.get("mda_writers") or {}
             times = [plane.metadata.get("runner_time_ms", ""), ours.get("unix_time_s", "")]
             cells = [*where.values(), *times, *regions.means(plane.pixels)]
             table.writerow([csv_cell(value) for value in cells])
-
-
-def _new_table(path: Path) -> IO[str]:
-    return path.open("w", encoding="utf-8", newline="")
+        return rows.getvalue()
 
 
 def _csv(stream: IO[str]) -> Any:
     return csv.writer(stream, lineterminator="\n")
-
-
-def _remark(dataset: Dataset) -> str:
-    missing = len(dataset.missing)
-    return f"{missing} frames were missing" if missing else ""
 
 
 @options_checked("dff", also=Running.__annotations__)
@@ -260,7 +232,7 @@ class DeltaF(Operation):
             "formula": "(F - F0) / (F0 - offset)",
         }
 
-    def run(self, inputs: Sequence[Path], result: Path) -> str:
+    def run(self, inputs: Sequence[Path], result: Path, workers: Workers) -> str:
         """Write the table: the rows and columns of the traces, with ΔF/F in place of F."""
         (path,) = inputs
         header, rows = _read(path)

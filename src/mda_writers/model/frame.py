@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 PART_BYTES = 2 << 30
-"""Pixels of a part: seconds of work on a fast disk, half a minute over a slow network. It is what
+"""Pixels of a block: seconds of work on a fast disk, half a minute over a slow network. It is what
 is done again when a worker dies."""
 
 
@@ -67,10 +67,7 @@ class Frame:
         return self.pixels.nbytes
 
 
-# Parts: where one large recording is cut, so that many hands can work on it.
-#
-# Where parts begin and end depends on the recording alone, so that what a killed batch had made
-# of them is of use to the next one.
+# Blocks: where one large recording is cut, so that several workers share it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +79,12 @@ class FrameRange:
     end: int
 
 
-def blocks_of(key: str, frames: int, frame_bytes: int, step: int = 1) -> list[FrameRange]:
-    """Cut the frames of an image into parts.
-
-    Parameters
-    ----------
-    key : str
-        The image.
-    frames : int
-        How many there are.
-    frame_bytes : int
-        Bytes of each.
-    step : int
-        Every part but the last has a multiple of that many frames, if they fit into one.
-    """
-    room = PART_BYTES // max(1, frame_bytes)
-    step = step if step <= room else 1
-    size = max(1, room // step) * step
+def blocks_of(key: str, frames: int, frame_bytes: int) -> list[FrameRange]:
+    """Cut the frames of an image into blocks."""
+    size = max(1, PART_BYTES // max(1, frame_bytes))
     return [FrameRange(key, n, min(n + size, frames)) for n in range(0, frames, size)]
 
 
 def are_worth_it(nbytes: int) -> bool:
-    """Whether files of so many bytes make at least two parts."""
+    """Whether files of so many bytes make at least two blocks."""
     return nbytes >= 2 * PART_BYTES

@@ -63,6 +63,10 @@ class ZarrArray:
         for file in write_array(folder, grid, sizes, version, compression):
             pool.note(file)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # another process fills single shards of it
+        return {**self.__dict__, "_pool": None, "_files": {}}
+
     def chunks_of(self, plane: np.ndarray) -> list[np.ndarray]:
         """Return the bytes of a plane's chunks. May be called on any thread."""
         tiles = list(tiles_of(plane, self.grid))
