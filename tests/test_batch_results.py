@@ -11,7 +11,6 @@ import numpy as np
 import orjson
 import pytest
 import tifffile
-import typer
 from typer.testing import CliRunner
 
 from batch_recordings import recorded
@@ -281,8 +280,7 @@ def test_every_file_of_a_set_from_elsewhere_is_on_record(tmp_path: Path) -> None
 
 
 def test_the_command_line_says_what_failed_and_ends_with_1(tmp_path: Path) -> None:
-    app = typer.Typer()
-    cli.add_to(app)
+    app = cli.app
     for n in range(2):
         recorded(tmp_path / "in" / f"{n}.ome.tiff")
 
