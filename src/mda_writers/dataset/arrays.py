@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.dataset.coordinates import has_position, rows_and_columns
-from mda_writers.dataset.source import level_depths, level_shapes, read_level
+from mda_writers.dataset.source import level_shapes, read_level
 from mda_writers.errors import CoordinateError
 from mda_writers.model.layout import AXES
 from mda_writers.model.slots import FewSlots, dense
@@ -392,7 +392,7 @@ def level_images(
     source: PixelSource, images: tuple[ImageLayout, ...], level: int
 ) -> tuple[ImageLayout, ...]:
     """Return the images with the sizes that they have at a level."""
-    return tuple(_at_level(image, level_depths(source, image), level) for image in images)
+    return tuple(_at_level(image, source.level_depths(image), level) for image in images)
 
 
 def _at_level(image: ImageLayout, depths: list[int], level: int) -> ImageLayout:
@@ -438,7 +438,7 @@ class LevelSource:
 
     def level_depths(self, image: ImageLayout) -> list[int]:
         """Return the planes along z of every level that is stored."""
-        return level_depths(self._source, self._full[image.key])
+        return self._source.level_depths(self._full[image.key])
 
 
 def planes_covered(planes: int, depth: int) -> float:

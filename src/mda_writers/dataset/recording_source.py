@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mda_writers.dataset.live import LiveRecording
-from mda_writers.dataset.source import Contents, level_depths
+from mda_writers.dataset.source import Contents
 from mda_writers.errors import CorruptRecordingError
 from mda_writers.formats.base import format_of
 from mda_writers.formats.tiff.ome_xml import file_uuid
@@ -88,7 +88,7 @@ class RecordingSource:
         """
         if self._recording.header.get("z_factor", 1) == 1:
             return [image.sizes.get("z", 1)] * len(self._planes.level_shapes(image))
-        return level_depths(self._planes, image)[: 1 if self._lacks_slabs else None]
+        return self._planes.level_depths(image)[: 1 if self._lacks_slabs else None]
 
     @property
     def _lacks_slabs(self) -> bool:
@@ -282,6 +282,10 @@ class FormatPlanes:
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
         """Return the frame shape: there are no smaller levels."""
         return [tuple(image.frame_shape)]
+
+    def level_depths(self, image: ImageLayout) -> list[int]:
+        """Return the planes along z of the full resolution, the only one."""
+        return [image.sizes.get("z", 1)]
 
     def close(self) -> None:
         """Nothing is kept open."""

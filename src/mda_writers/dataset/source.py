@@ -76,12 +76,12 @@ class PixelSource(Protocol):
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
         """Return the frame shape of every resolution that is stored, the full one first."""
 
+    def level_depths(self, image: ImageLayout) -> list[int]:
+        """Return the planes along z of every resolution that is stored."""
+
 
 class FrameSource(PixelSource, Protocol):
-    """One recording, finished or not, ours or somebody else's.
-
-    One whose levels have fewer planes along z says so by ``level_depths(image)``.
-    """
+    """One recording, finished or not, ours or somebody else's."""
 
     @property
     def contents(self) -> Contents:
@@ -124,6 +124,9 @@ class Planes(Protocol):
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
         """As in `FrameSource`."""
 
+    def level_depths(self, image: ImageLayout) -> list[int]:
+        """Return the planes along z of every resolution that is stored."""
+
     def close(self) -> None:
         """Let go of all files."""
 
@@ -141,6 +144,10 @@ class StaticSource:
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
         """Return the full resolution."""
         return [image.frame_shape]
+
+    def level_depths(self, image: ImageLayout) -> list[int]:
+        """Return the planes along z of every resolution that is stored: all of them."""
+        return [image.sizes.get("z", 1)] * len(self.level_shapes(image))
 
     def metadata(self, image: ImageLayout, place: tuple[int, ...]) -> dict[str, Any]:
         """Return nothing: there is no sidecar."""
@@ -175,13 +182,6 @@ def level_shapes(source: PixelSource, image: ImageLayout) -> list[tuple[int, ...
     smallest, samples = stored[-1][:2], stored[-1][2:]
     further = level_sizes((smallest[0], smallest[1]), auto_levels((smallest[0], smallest[1])))
     return [*stored, *((*yx, *samples) for yx in further[1:])]
-
-
-def level_depths(source: PixelSource | Planes, image: ImageLayout) -> list[int]:
-    """Return the planes along z of every level that is stored; most sources have all in each."""
-    planes = image.sizes.get("z", 1)
-    of_source = getattr(source, "level_depths", None)
-    return list(of_source(image)) if of_source else [planes] * len(source.level_shapes(image))
 
 
 def read_level(

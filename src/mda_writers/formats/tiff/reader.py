@@ -86,6 +86,10 @@ class TiffPlanes:
         """Return the full resolution: our TIFF files have no other."""
         return [image.frame_shape]
 
+    def level_depths(self, image: ImageLayout) -> list[int]:
+        """Return the planes along z of the full resolution, the only one."""
+        return [image.sizes.get("z", 1)]
+
     def close(self) -> None:
         """Let go of the files; a map ends with the last array that views it."""
         self._maps.clear()
@@ -211,6 +215,10 @@ class SeriesPlanes:
     def level_shapes(self, image: ImageLayout) -> list[tuple[int, ...]]:
         """Return the full resolution: our TIFF files have no other."""
         return [image.frame_shape]
+
+    def level_depths(self, image: ImageLayout) -> list[int]:
+        """Return the planes along z of the full resolution, the only one."""
+        return [image.sizes.get("z", 1)]
 
     def close(self) -> None:
         """Let go of the files."""

@@ -87,6 +87,10 @@ class VideoPlanes:
                     return [self._reader(self._folder / name, 0).shape]
         return [image.frame_shape]
 
+    def level_depths(self, image: ImageLayout) -> list[int]:
+        """Return the planes along z of the full resolution, the only one."""
+        return [image.sizes.get("z", 1)]
+
     def close(self) -> None:
         """Let go of all files."""
         with self._lock:
