@@ -2,7 +2,7 @@
 
 On a cluster that runs already, leave out LocalCluster and give its address:
 ``convert(…, scheduler="tcp://…:8786")``. Its workers must see the same files. Without either, the
-threads of this machine do the work. What is done is skipped, so that the script can be run again.
+threads of this machine do the work. Finished results are skipped on re-run.
 """
 
 from pathlib import Path

@@ -18,7 +18,7 @@ sequence = useq.MDASequence(
     time_plan={"interval": 0, "loops": 2},
 )
 
-# `record` holds the camera back when the disk is slow, and raises if a frame was lost.
+# `record` applies back-pressure when the disk falls behind, and raises if a frame was lost.
 (report,) = record(core, sequence, BigTiffWriter("exp.ome.tiff"))
 
 print(f"{report.frames_written} frames at {report.mb_per_s:.0f} MB/s, complete: {report.complete}")

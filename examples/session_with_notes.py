@@ -1,4 +1,4 @@
-"""A session of two devices: a microscope, and a camera that has a loop of its own."""
+"""A session of two devices: a microscope, and a camera that is polled."""
 
 import threading
 from pathlib import Path

@@ -28,7 +28,7 @@ COULD_NOT_RUN = 2
 
 app = typer.Typer(
     name="mda-writers",
-    help="Save what a microscope acquires, and look after what was saved.",
+    help="Save what a microscope acquires, and check, convert and report what was saved.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -87,7 +87,7 @@ def demo(
         text = escape(finding.text)
         _console.print(text if finding.fine else f"[red]{text}[/red]", soft_wrap=True)
     for page in result.pages:
-        _console.print(f"A page about it: {page}", soft_wrap=True)
+        _console.print(f"HTML report: {page}", soft_wrap=True)
     raise typer.Exit(0 if all(finding.fine for finding in result.findings) else FOUND)
 
 
@@ -109,7 +109,8 @@ def info(path: Recording) -> None:
 def report(
     path: Annotated[Path, typer.Argument(help="A recording, or the folder of a session.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The page; by default beside it.")
+        Path | None,
+        typer.Option("-o", "--output", help="The HTML file; by default next to the recording."),
     ] = None,
     check: Annotated[
         bool | None,
@@ -118,7 +119,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write a page about a recording, or about all of a session, to look at in a browser."""
+    """Write the HTML report of a recording, or of a session."""
     from mda_writers.report.page import write_page
 
     with _reported():
@@ -302,7 +303,7 @@ def dff(
         int | None,
         typer.Option(help="Frames around each that F0 is taken from; by default all.", min=1),
     ] = None,
-    offset: Annotated[float, typer.Option(help="What the camera gives in the dark.")] = 0.0,
+    offset: Annotated[float, typer.Option(help="Camera offset (dark level) in counts.")] = 0.0,
     overwrite: Overwrite = False,
     workers: Workers = None,
     scheduler: Scheduler = None,

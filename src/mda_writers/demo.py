@@ -70,7 +70,7 @@ class DemoResult:
     findings : list of Finding
         What was tried, in order, and whether it went as it should.
     pages : list of Path
-        The page about the recordings, and the one about the session.
+        The report of the recordings, and that of the session.
     """
 
     folder: Path
@@ -161,7 +161,7 @@ def demo_core(config: str = "demo.cfg") -> Iterator[CMMCorePlus]:
 
 def _configuration(name: str) -> Path:
     """Return a configuration file, installed with the package or beside it in a checkout."""
-    here = Path(__file__).parent.parent
+    here = Path(__file__).parent
     installed = here / "mm_configs" / name
     return installed if installed.exists() else here.parent.parent / "mm_configs" / name
 

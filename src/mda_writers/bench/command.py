@@ -35,7 +35,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="A folder on the disk to measure.")] = Path("bench_out"),
     json: Annotated[Path | None, typer.Option(help="Save every measurement here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Save a picture here (.svg, .png).")] = None,
-    budget_s: Annotated[float, typer.Option(help="The camera stops after so many seconds.")] = 30.0,
+    budget_s: Annotated[float, typer.Option(help="Time limit per run in seconds.")] = 30.0,
     cold: Annotated[
         bool,
         typer.Option(

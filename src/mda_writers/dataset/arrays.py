@@ -444,7 +444,7 @@ class LevelSource:
 def planes_covered(planes: int, depth: int) -> float:
     """Return how many planes of the full resolution one of `depth` planes covers.
 
-    A power of two, as we write it; what it seems to be in files from elsewhere.
+    A power of two, as we write it; what it seems to be in third-party files.
     """
     covered = 1
     while -(-planes // covered) > depth:

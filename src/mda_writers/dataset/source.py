@@ -38,7 +38,7 @@ class Contents:
     layout : Layout
         Its images, their sizes as far as they are known.
     summary_metadata : dict
-        The ``SummaryMetaV1``, or what the file itself says where it is from elsewhere.
+        The ``SummaryMetaV1``, or what a third-party file says about itself.
     sequence : dict or None
         The ``MDASequence``, as JSON, where there was one.
     report : dict or None

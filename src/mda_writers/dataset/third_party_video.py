@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ThirdPartyVideo(StaticSource):
-    """Reads one video from elsewhere: its frames lie along t.
+    """Reads one third-party video: its frames are along t.
 
     Parameters
     ----------

@@ -277,7 +277,7 @@ class ImageFiles:
     def __init__(self, layout: Layout, preview: bool = False) -> None:
         self._layout = replace(layout, z_step_um=None, time_interval_s=None)
         self._preview = preview
-        # what is around the pixels is the same for all time points, and dear to make
+        # what is around the pixels is the same for all time points, and expensive to build
         self._around: dict[tuple[str, int | None, tuple[int, ...], str], TiffLayout] = {}
 
     def check(self, image: ImageLayout) -> None:

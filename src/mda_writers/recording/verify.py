@@ -385,8 +385,8 @@ class VerifyResult:
             found.append(f"… and {self.frames_faulty - FAULTS_TOLD} more frames")
         counted = f"{self.frames_checked} frames read, "
         if self.frames_lossy:
-            counted += f"{self.frames_lossy} of a lossy video, which can be decoded, no more; "
-        counted += f"{self.frames_faulty} not as they were written; {self._state}"
+            counted += f"{self.frames_lossy} decoded (lossy, no checksum); "
+        counted += f"{self.frames_faulty} corrupted; {self._state}"
         return "\n".join([counted, *found])
 
     @property

@@ -40,7 +40,7 @@ COMPLETE, INCOMPLETE, INTERRUPTED, RUNNING = "complete", "incomplete", "interrup
 DAMAGED = "damaged"
 
 MOST_FRAMES = 2_000_000
-"""Frames whose metadata is read; a page about more says so."""
+"""Frames whose metadata is read; the report of a longer recording says so."""
 
 MOST_ENTRIES = 300
 """Frames whose complete metadata is on the page, evenly spaced over the recording."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def write_report_page(
     path: str | Path, output: str | Path | None = None, *, verify: bool | None = None
 ) -> Path:
-    """Write a page about a recording, or about all recordings of a session's folder.
+    """Write the HTML report of a recording, or of all recordings in a session's folder.
 
     Works for recordings that are complete, that were interrupted, and that are still running.
 

@@ -125,7 +125,7 @@ def drift_section(facts: Facts, heading: str) -> Html:
             el(
                 "p",
                 "No stage position came with the frames (hardware-triggered sequences and cameras "
-                "with a loop of their own bring none).",
+                "that you poll yourself bring none).",
                 class_="soft",
             ),
         )

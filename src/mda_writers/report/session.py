@@ -1,4 +1,4 @@
-"""The page about a session."""
+"""The HTML report of a session."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 MOST_RECORDINGS = 200
-"""Recordings on one page; a page about more says so."""
+"""Recordings on one page; the report of more says so."""
 
 ROWS = 1000
 """Notes and timestamps that are listed."""

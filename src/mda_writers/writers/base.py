@@ -93,7 +93,7 @@ class MDAWriter(OMETiffWriter):
 
     Use it as an output handler (``core.run_mda(sequence, output=writer)``), connected directly
     (``with writer.connected(core): …``), through `record`, or in direct mode (`begin`,
-    `add_frame`, `finish`) for cameras that have a loop of their own.
+    `add_frame`, `finish`) for cameras that you poll yourself.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class MDAWriter(OMETiffWriter):
     min_free_bytes : int
         Bytes of the disk to leave free.
     sync_ms : float, optional
-        By default a frame that has its line in the journal survives a killed process. With
+        By default a journalled frame survives a killed process. With
         ``sync_ms`` it survives a power cut as well: every so many milliseconds everything is
         synced, and lines are written only then.
     save_frame : iterable of bool, or callable, optional
@@ -204,7 +204,7 @@ class MDAWriter(OMETiffWriter):
 
     def frameReady(self, frame: np.ndarray, event: MDAEvent, meta: Any = None) -> None:
         """Hand over one frame; never raises (see `error`)."""
-        try:  # `_never_raising` would be dear per frame
+        try:  # `_never_raising` would be expensive per frame
             run = self._run
             if run is None or run.finished:
                 return
@@ -258,7 +258,7 @@ class MDAWriter(OMETiffWriter):
         color_order: ColorOrder | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Begin a recording of a camera that has a loop of its own.
+        """Begin a recording of a camera that you poll yourself.
 
         Parameters
         ----------
@@ -473,9 +473,9 @@ class MDAWriter(OMETiffWriter):
     def connected(self, core: CMMCorePlus) -> Iterator[Self]:
         """Connect directly to the signals of `core`, for the block.
 
-        A slow disk then holds the camera back instead of filling the memory. On leaving, the
-        end of the run is waited for, and what went wrong is raised. Works on any thread, that
-        of a Qt application included, whose loop goes on while the end is waited for.
+        A slow disk then applies back-pressure to the camera instead of filling the memory. On
+        leaving, the end of the run is waited for, and what went wrong is raised. Works on any
+        thread, that of a Qt application included, whose loop goes on meanwhile.
         """
         before, self._core = self._core, weakref.ref(core)
         try:
@@ -734,7 +734,7 @@ class MDAWriter(OMETiffWriter):
             error = BacklogError(
                 f"{run.path}: {self._backlog.frames} frames wait in memory, the disk does not keep "
                 "up. The run was cancelled; every frame acquired so far is still being written. "
-                "Use record() or writer.connected(core), which hold the camera back."
+                "Use record() or writer.connected(core), which apply back-pressure."
             )
             run.cancel_softly(error)
 

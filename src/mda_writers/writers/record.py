@@ -28,7 +28,7 @@ def record(
 ) -> list[RecordingReport]:
     """Run `sequence` on `core`, and save it with `writers`.
 
-    The writers are connected directly: a slow disk holds the camera back. May be called on any
+    The writers are connected directly: a slow disk applies back-pressure. May be called on any
     thread; on that of a Qt application its loop goes on meanwhile, without user input. Ctrl-C
     cancels the run, keeps what was taken, and is raised again at the end; a second Ctrl-C waits
     for nothing more, and leaves the end to `recover`.

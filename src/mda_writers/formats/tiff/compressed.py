@@ -39,7 +39,7 @@ def check_codec(compression: str) -> None:
     works = [codec for codec in CODECS if _works(codec)]
     if compression not in works:
         raise ValueError(
-            f"compression={compression!r} is none of those that work here: {', '.join(works)}. "
+            f"compression={compression!r} is not available here; available: {', '.join(works)}. "
             f"There are {', '.join(CODECS)}; all but zlib need `pip install imagecodecs`."
         )
 

@@ -157,7 +157,7 @@ class TiffSeriesFormat(Format):
         return folder / f"{name}{self._kind.suffix}"
 
     def around(self, layout: Layout, image: ImageLayout, c: int, planes: int) -> TiffLayout:
-        """Return what is around the pixels: the same for all time points, and dear to make."""
+        """Return what is around the pixels: the same for all time points, so made once."""
         known = (image.key, image.frame_shape, image.dtype, image.channels[c : c + 1], c, planes)
         if known not in self._around:
             self._around[known] = self._kind.lay_out(layout, image, c, planes)
