@@ -29,6 +29,7 @@ from mda_writers import (
 from mda_writers.cli import app
 from mda_writers.dataset.napari import get_reader
 from mda_writers.errors import RecordingError, WriteError
+from mda_writers.formats.tiff.layout import DATA_OFFSET, GAP_BYTES
 from mda_writers.recording.files import main_path
 from sessions import film
 
@@ -58,6 +59,9 @@ HARMLESS = {
     # another byte decodes to the same pixels, as a match of LZ4 that copies other zeros
     "compressed OME-Zarr": "a byte of a compressed chunk that decodes to the same pixels",
 }
+
+GAP = range(DATA_OFFSET + 24 * 24 * 2, DATA_OFFSET + 24 * 24 * 2 + GAP_BYTES)
+"""Behind the first plane of a file that other files of an OME-TIFF link to: no pixels, no tags."""
 
 
 def frames_of(kind: str) -> list[np.ndarray]:
@@ -126,8 +130,9 @@ def test_every_changed_byte_of_every_file_is_noticed(
         copy = Path(shutil.copytree(recordings[kind], Path(name) / "copy"))
         (copy / file).write_bytes(content)
         if not is_noticed(copy):
-            assert kind in HARMLESS, (file, offset)
-            assert file.name.isdigit()
+            if not (kind == "OME-TIFF" and file.suffix == ".tiff" and offset in GAP):
+                assert kind in HARMLESS, (file, offset)
+                assert file.name.isdigit()
             assert pixels_in(copy) == pixels_in(recordings[kind])
 
 
