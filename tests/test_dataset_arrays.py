@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -363,3 +365,20 @@ def test_a_mosaic_has_levels_and_places_of_its_own_at_each(
         np.testing.assert_array_equal(small[100:, 256:], right)
         assert not small[200:, :256].any()
         assert not small[:100, 256:].any()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_an_array_that_is_dropped_lets_go_of_its_files(
+    compression: str | None, tmp_path: Path
+) -> None:
+    """napari keeps lazy arrays and closes nothing."""
+    writer = BigTiffWriter(tmp_path / "exp.ome.tif", compression=compression)
+    writer.begin(40, 32, False, dtype="uint16", sizes={"p": 2})
+    for p in range(2):
+        writer.add_frame(stamp({"p": p}, (32, 40), "uint16"), index={"p": p})
+    writer.finish()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        np.asarray(open_dataset(tmp_path / "exp.ome.tif").as_array())
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from mda_writers.model.slots import FewSlots
 from mda_writers.storage.block_file import most_open
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from mda_writers.model.layout import ImageLayout
@@ -245,6 +246,7 @@ class PagedTiff:
         self._image = image
         self._lock = threading.Lock()
         self._tif: tifffile.TiffFile | None = None
+        self._let_go: Callable[[], object] = lambda: None
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """Return some pages.
@@ -266,9 +268,8 @@ class PagedTiff:
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
-            if self._tif is not None:
-                self._tif.close()
-                self._tif = None
+            self._let_go()
+            self._tif = None
 
     def _page(self, number: int) -> np.ndarray:
         tif = self._open(number)
@@ -285,9 +286,10 @@ class PagedTiff:
         """Return the open file; opened anew when it has grown since."""
         if self._tif is not None and number < len(self._tif.pages):
             return self._tif
-        if self._tif is not None:
-            self._tif.close()
+        self._let_go()
         self._tif = tifffile.TiffFile(self._path)
+        # with a lazy array that its owner drops, as napari does, nobody closes anything
+        self._let_go = weakref.finalize(self, self._tif.close)
         self._tif.pages.useframes = True  # all are as the first is, but for their place
         if number >= len(self._tif.pages):
             raise self._corrupt(f"plane {number} is said to be on disk, and is not in it")
