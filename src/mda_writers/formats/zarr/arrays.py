@@ -26,21 +26,6 @@ class ZarrArray:
 
     Here chunks lie in shards in order of arrival: they are compressed, or nobody knows how many
     will come. A chunk is in the index, and within the shape, once its bytes are on the disk.
-
-    Parameters
-    ----------
-    folder : Path or ObjectPath
-        The array's folder.
-    grid : Grid
-        Where planes lie.
-    sizes : tuple of int
-        Planes along each of the grid's axes; those so far, for an array that grows.
-    version : int
-        Zarr's.
-    compression : Compression or None
-        How chunks are compressed.
-    pool : OrderedPool
-        Takes the bytes to the disk.
     """
 
     def __init__(
@@ -54,7 +39,7 @@ class ZarrArray:
     ) -> None:
         self.folder = folder
         self.grid = grid
-        self.sizes = sizes
+        self.sizes = sizes  # planes along each of the grid's axes; those so far, if it grows
         self._visible = sizes
         self._version = version
         self._encode = compression.encoder() if compression else None

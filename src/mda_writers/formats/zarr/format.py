@@ -291,16 +291,7 @@ def levels_of(group: Path) -> list[str]:
 def finish_levels(group: Path, planes: TakenPlanes, version: int, z_factor: int) -> None:
     """Bring all levels of an image into their final form.
 
-    Parameters
-    ----------
-    group : Path
-        The image's group.
-    planes : TakenPlanes
-        The planes that are on disk, at full resolution.
-    version : int
-        Zarr's.
-    z_factor : int
-        TakenPlanes that became one from one level to the next.
+    `planes` are those of the full resolution that are on disk.
     """
     for number, name in enumerate(levels_of(group)):
         folder = group / name

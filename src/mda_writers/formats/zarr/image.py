@@ -36,21 +36,7 @@ if TYPE_CHECKING:
 
 
 class ZarrImage(FrameArray):
-    """One image of a recording, being written.
-
-    Parameters
-    ----------
-    folder : Path
-        The image's group.
-    image : ImageLayout
-        What it will hold.
-    layout : Layout
-        The recording that the image is part of.
-    pool : LevelsPool
-        Takes the pixels to the disk.
-    options : ZarrOptions
-        How it is stored.
-    """
+    """One image of the recording `layout`, being written into the group `folder`."""
 
     planes = 1
 

@@ -135,17 +135,8 @@ def _mean_of_integers(
 def sums_of(plane: np.ndarray, most_planes: int) -> np.ndarray:
     """Return the sums of 2 × 2 pixels, to be added to those of other planes.
 
-    Parameters
-    ----------
-    plane : np.ndarray
-        ``(y, x)``.
-    most_planes : int
-        How many planes will be added at most; a power of two.
-
-    Returns
-    -------
-    np.ndarray
-        ``(parts, y, x)``: upper and lower half of integers of 64 bits, one part for all others.
+    At most `most_planes`, a power of two, will be added. Returns ``(parts, y, x)``: upper and lower
+    half of integers of 64 bits, one part for all others.
     """
     if plane.shape[0] % 2 or plane.shape[1] % 2:
         plane = np.pad(plane, [(0, n % 2) for n in plane.shape], mode="edge")
@@ -165,16 +156,7 @@ def sums_of(plane: np.ndarray, most_planes: int) -> np.ndarray:
 def mean_of(total: np.ndarray, planes: int, most_planes: int, dtype: np.dtype) -> np.ndarray:
     """Return the mean of `planes` planes, whose sums are `total`.
 
-    Parameters
-    ----------
-    total : np.ndarray
-        What `sums_of` returned, added up.
-    planes : int
-        How many they were.
-    most_planes : int
-        As given to `sums_of`.
-    dtype : np.dtype
-        Pixel type.
+    That is, what `sums_of` returned for the same `most_planes`, added up.
     """
     if dtype.kind in "fc":
         share = planes / most_planes
@@ -223,18 +205,9 @@ def complete_levels(
     taken: TakenPlanes,
     options: ZarrOptions,
 ) -> None:
-    """Make all planes of the smaller levels.
+    """Make all planes of the smaller levels of an image that has an axis z.
 
-    Parameters
-    ----------
-    folders : sequence of Path or ObjectPath
-        The arrays, level 0 first.
-    image : ImageLayout
-        The image, which has an axis z.
-    taken : TakenPlanes
-        The planes of level 0 that are on disk.
-    options : ZarrOptions
-        How they are stored.
+    `folders` are its arrays, level 0 first; `taken` the planes of level 0 that are on disk.
     """
     levels = [stored_level(folder, image.dtype, options) for folder in folders]
     there: Iterable[Place] = map(tuple, taken.places.tolist())
@@ -247,13 +220,7 @@ def complete_levels(
 def level_unlike_above(
     folders: Sequence[Path], image: ImageLayout, taken: TakenPlanes, options: ZarrOptions
 ) -> str:
-    """Return which plane of a smaller level is not the mean of those above it; "" if all are.
-
-    Parameters
-    ----------
-    folders, image, taken, options
-        As for `complete_levels`.
-    """
+    """Return which plane of a smaller level is not the mean of those above it; "" if all are."""
     levels = [stored_level(folder, image.dtype, options) for folder in folders]
     there: list[Place] = [tuple(place) for place in taken.places.tolist()]
     in_z = options.z_factor > 1 and "z" in image.sizes

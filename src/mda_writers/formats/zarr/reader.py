@@ -42,13 +42,7 @@ KNOWN = 256
 
 
 class ZarrPlanes:
-    """Reads planes by their place.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the recording is.
-    """
+    """Reads planes of the recordings in a folder by their place."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -264,16 +258,9 @@ def _setting(named: dict[str, Any], key: str, default: str) -> str:
 
 
 class ShardMaps:
-    """Reads whole planes of one array.
+    """Reads whole planes of one array, whose layout is mappable.
 
-    Parameters
-    ----------
-    folder : Path
-        The array's folder.
-    layout : ShardLayout
-        One that is mappable.
-    maps : OrderedDict
-        The shards that are mapped, shared by all arrays of a recording: each has a descriptor.
+    All arrays of a recording share `maps`, for each shard that is mapped has a descriptor.
     """
 
     def __init__(self, folder: Path, layout: ShardLayout, maps: Maps) -> None:
@@ -344,15 +331,7 @@ class ShardMaps:
 
 
 class PackedShards:
-    """Reads planes of one array.
-
-    Parameters
-    ----------
-    folder : Path
-        The array's folder.
-    layout : ShardLayout
-        How its shards are laid out.
-    """
+    """Reads planes of one array."""
 
     def __init__(self, folder: Path, layout: ShardLayout) -> None:
         self._folder = folder

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import closing, suppress
 from functools import partial
-from math import prod
 from os import SEEK_END
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 
 from mda_writers.errors import CorruptRecordingError, DiskFullError
 from mda_writers.formats.zarr.grid import Grid
@@ -311,19 +309,7 @@ def stored_level(folder: Path | ObjectPath, dtype: str, options: ZarrOptions) ->
 
 
 class StoredLevel:
-    """A level whose chunks are files or objects of their own.
-
-    Parameters
-    ----------
-    folder : Path or ObjectPath
-        The array's folder.
-    metadata : dict
-        What the array says about itself.
-    dtype : str
-        Pixel type.
-    options : ZarrOptions
-        How it is stored.
-    """
+    """A level whose chunks are files or objects of their own."""
 
     def __init__(
         self, folder: Any, metadata: dict[str, Any], dtype: str, options: ZarrOptions
@@ -486,11 +472,9 @@ def tiles_of(plane: np.ndarray, grid: Grid) -> Iterator[np.ndarray]:
 
 def box_of(folder: Path) -> tuple[tuple[int, ...], int]:
     """Return the planes of a shard along each axis, and the chunks of a plane."""
-    metadata = orjson.loads((folder / "zarr.json").read_bytes())
-    shard = metadata["chunk_grid"]["configuration"]["chunk_shape"]
-    chunk = metadata["codecs"][0]["configuration"]["chunk_shape"]
-    tiles = prod(n // m for n, m in zip(shard[-2:], chunk[-2:], strict=True))
-    return tuple(shard[:-2]), tiles
+    metadata = read_array(folder, 3)
+    grid = _grid(metadata, metadata["data_type"])
+    return grid.box, grid.tiles_a_plane
 
 
 def shards_in(folder: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:
