@@ -124,7 +124,7 @@ class Replaced:
 
     def remove(self) -> None:
         """Remove the old recording for good; a file that cannot be removed now stays hidden."""
-        with suppress(OSError):
+        with suppress(OSError, CorruptRecordingError):
             _sync(self.path)  # a power cut leaves one of the two
         self._release()
         try:
