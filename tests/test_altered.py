@@ -28,7 +28,7 @@ from mda_writers import (
 )
 from mda_writers.cli import app
 from mda_writers.dataset.napari import get_reader
-from mda_writers.errors import RecordingError, WriteError
+from mda_writers.errors import RecordingError
 from mda_writers.formats.tiff.layout import DATA_OFFSET, GAP_BYTES
 from mda_writers.recording.files import main_path
 from sessions import film
@@ -365,11 +365,11 @@ def test_pixels_that_cannot_be_read_are_never_reported_as_whole(
         if words[0] == "report":
             assert 'data-state="damaged"' in page.read_text()
             assert 'data-integrity="intact"' not in page.read_text()
-    with pytest.raises(WriteError), open_dataset(main) as dataset:
+    with pytest.raises(RecordingError), open_dataset(main) as dataset:
         dataset.to_xarray().compute()
     layers_of = get_reader(str(main))
     assert layers_of is not None
-    with pytest.raises(WriteError):
+    with pytest.raises(RecordingError):
         for pixels, _, _ in layers_of(str(main)):
             np.asarray(pixels[0] if isinstance(pixels, list) else pixels)
 
@@ -394,7 +394,7 @@ def test_every_changed_byte_of_a_session_is_noticed(tmp_path: Path) -> None:
         (folder / file).write_bytes(content)
     content = acq.manifest_path.read_bytes()
     acq.manifest_path.write_bytes(content.replace(b'"M1"', b'"M2"', 1))
-    with pytest.raises(WriteError, match="altered"):
+    with pytest.raises(RecordingError, match="altered"):
         Acquisition.open(folder)
     page = tmp_path / "page.html"
     assert CliRunner().invoke(app, ["report", str(folder), "-o", str(page)]).exit_code == 1
