@@ -37,7 +37,7 @@ logging.getLogger("pymmcore-plus").setLevel(logging.WARNING)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--whole", action="store_true", help="every case of every product, not a sample")
+    parser.addoption("--whole", action="store_true", help="all cases of the products, no sample")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
