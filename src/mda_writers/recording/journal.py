@@ -239,10 +239,9 @@ class JournalLines:
 
     def _checked(self, text: bytes) -> Lines:
         first, offset = self.count + 1, self._offset
-        if first == 1:
-            line = text.partition(b"\n")[0]
-            self._without_seals = is_intact(line) and not is_sealed(line)
         lines = text.removesuffix(b"\n").split(b"\n")
+        if first == 1:  # not by the first line alone: that may be the altered one
+            self._without_seals = not any(map(is_sealed, lines))
         self.count, self._offset = self.count + len(lines), offset + len(text)
         is_frame = [line.startswith(FRAME_START) for line in lines]
         frames, others = _split(lines, is_frame)
