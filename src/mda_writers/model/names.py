@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from string import Formatter
 from typing import TYPE_CHECKING, Any
@@ -164,7 +165,8 @@ class OwnNames:
         """Return a frame's metadata with the name that its file has now."""
         ours = frame["mda_writers"]
         if "file" in ours:
-            ours["file"] = self.now(ours["file"])
+            file = ours["file"]
+            ours["file"] = _name_now(self, file) if isinstance(file, str) else self.now(file)
         return frame
 
     def _foreign(self, name: Any) -> CorruptRecordingError:
@@ -172,6 +174,12 @@ class OwnNames:
             f"{self.path}: altered. It names the file {name!r}, and its own files are called "
             f"{split_suffix(self.recorded)[0]}…, without a folder. Nothing there was touched."
         )
+
+
+@lru_cache(maxsize=4096)
+def _name_now(names: OwnNames, name: str) -> str:
+    """Remember what a file is called now: every frame names its file, and few files have many."""
+    return names.now(name)
 
 
 def is_plain(name: str) -> bool:
