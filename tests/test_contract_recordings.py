@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 import pytest
+import tifffile
 import useq
 
 from mda_writers import (
@@ -543,3 +544,25 @@ def test_a_foreign_file_is_missing_and_its_recording_not_complete(
         assert len(dataset.missing) == 2
         assert not dataset.has_image(t=0, p=0)
         assert dataset.has_image(t=0, p=1)
+
+
+def test_old_recording_stays_while_the_new_one_could_not_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path) -> None:
+        raise OSError(5, "Input/output error", str(path))
+
+    path = tmp_path / "exp.ome.tiff"
+    for number in range(3):
+        writer = BigTiffWriter(path, overwrite=number > 0)
+        with monkeypatch.context() as patch:
+            if number == 1:
+                patch.setattr("mda_writers.recording.replaced._sync", fails)
+            writer.begin(16, 16, dtype="uint16")
+            writer.add_frame(np.full((16, 16), number, np.uint16))
+            writer.finish()
+        aside = tmp_path / ".exp.ome.tiff.replaced"
+        assert aside.exists() == (number == 1)
+        if number == 1:
+            assert tifffile.imread(aside / path.name).max() == 0
+        assert tifffile.imread(path).max() == number

@@ -124,15 +124,15 @@ class Replaced:
 
     def remove(self) -> None:
         """Remove the old recording for good; a file that cannot be removed now stays hidden."""
-        with suppress(OSError, CorruptRecordingError):
-            _sync(self.path)  # a power cut leaves one of the two
-        self._release()
         try:
+            _sync(self.path)  # a power cut leaves one of the two
+            self._release()
             shutil.rmtree(self.folder)
-        except OSError as error:
+        except (OSError, CorruptRecordingError) as error:
+            self._release()
             _logger.warning(
-                "%s: a file of the recording that was replaced could not be removed (%s). Remove "
-                "the folder when nobody has it open any more.",
+                "%s: the recording that was replaced could not be removed (%s). Remove the "
+                "folder when the new recording is safe, and nobody has the old one open.",
                 self.folder,
                 error,
             )
@@ -313,9 +313,11 @@ def _sync(path: Path) -> None:
     """Return when what is written of the recording at `path` would survive a power cut."""
     for file in own_files(path):
         for each in file.rglob("*") if file.is_dir() else [file]:
-            if each.is_file():
-                with each.open("rb+") as stream:
-                    os.fsync(stream.fileno())
+            # what is gone by now was half-made, and has its name in another place
+            with suppress(FileNotFoundError):
+                if each.is_file():
+                    with each.open("rb+") as stream:
+                        os.fsync(stream.fileno())
 
 
 def _is_torn(journal: Path) -> bool:
